@@ -1,1 +1,81 @@
-//! Goroutines for Rust.
+//! Goroutines for Rust: plain blocking code, as many flows of control as the problem has, on a few OS
+//! threads.
+//!
+//! ```
+//! use strands::channel::bounded;
+//!
+//! let (tx, rx) = bounded(8);
+//! let producer = strands::go(move || {
+//!     for n in 1..=10_u32 {
+//!         tx.send(n).expect("the consumer is there");
+//!     }
+//! });
+//! let sum = strands::go(move || rx.into_iter().sum::<u32>());
+//! producer.join().unwrap();
+//! assert_eq!(sum.join().unwrap(), 55);
+//! ```
+//!
+//! * [`go`] starts a goroutine: a closure with a stack of its own, which starts with one page and grows to
+//!   8 MiB when it must. There may be a million.
+//! * A goroutine that waits (for a [`channel`], a [`join`](JoinHandle::join), a [`sleep`]) lets others use its
+//!   thread. One that computes for long, or blocks its thread by a call that we know nothing of, loses the
+//!   right to start others to another thread, within milliseconds.
+//! * Every word here also works on a plain OS thread, and blocks that. Nothing has to be set up: the
+//!   runtime starts with the first `go`, and the process ends when `main` returns.
+//! * There is no `async`, no `unsafe` to call, and `go` asks of its closure what
+//!   [`std::thread::spawn`] asks.
+//!
+//! # What differs from threads
+//!
+//! A goroutine stays on the OS thread on which it first ran, and shares that thread's `thread_local!`s with
+//! the other goroutines at home there. A *thread-blocking* lock (`std::sync::Mutex`) must not be held across
+//! a wait: the goroutine that would release it may be behind the one that blocks their thread on it.
+//! Computing for long, or blocking the thread, holds up the goroutines that are at home on it (and no
+//! others); [`blocking`] is for calls of which one knows it.
+//!
+//! # What differs from Go
+//!
+//! Handles can be joined and carry results; a panic stays in its goroutine until joined; memory is
+//! shared only as Rust allows. `main` need not be a goroutine. Where std has a thing, ours has std's name
+//! and shape, with "blocks the thread" replaced by "blocks the goroutine".
+//!
+//! Supported: Linux.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("strands supports Linux; the calls that would have to be ported are in `src/sys`");
+
+mod primitive;
+mod queue;
+mod sys;
+mod wait;
+
+pub mod channel;
+
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
+mod everyday;
+#[cfg(not(loom))]
+mod identity;
+#[cfg(not(loom))]
+pub mod runtime;
+#[cfg(not(loom))]
+mod sched;
+#[cfg(not(loom))]
+mod stack;
+#[cfg(not(loom))]
+pub mod thread;
+
+/// Under loom, of the scheduler only what loom can check.
+#[cfg(loom)]
+mod sched {
+    pub(crate) mod idle;
+    pub(crate) mod parker;
+}
+
+#[cfg(not(loom))]
+pub use everyday::{blocking, go, run, sleep, yield_now};
+#[cfg(not(loom))]
+pub use strands_macros::{main, test};
+#[cfg(not(loom))]
+pub use thread::{JoinHandle, Scope, ScopedJoinHandle, scope};

@@ -4,14 +4,18 @@
 //! **Invariant:** `queue`, `wait`, `channel` and `sched::idle` take these from here and nowhere else.
 
 #[cfg(not(loom))]
-pub(crate) use enabled::*;
+pub(crate) use native::*;
 #[cfg(loom)]
 pub(crate) use under_loom::*;
 
 #[cfg(not(loom))]
-mod enabled {
+mod native {
     pub(crate) use std::hint;
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic};
+
+    use crate::sys::futex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     /// `std::cell::UnsafeCell` with loom's access by closure.
     #[derive(Debug, Default)]
@@ -35,6 +39,53 @@ mod enabled {
             f(self.0.get())
         }
     }
+
+    /// An atomic word on which a thread can sleep.
+    #[derive(Debug)]
+    pub(crate) struct Futex(AtomicU32);
+
+    impl Futex {
+        pub(crate) const fn new(value: u32) -> Futex {
+            Futex(AtomicU32::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn load(&self, order: Ordering) -> u32 {
+            self.0.load(order)
+        }
+
+        #[inline(always)]
+        pub(crate) fn store(&self, value: u32, order: Ordering) {
+            self.0.store(value, order);
+        }
+
+        #[inline(always)]
+        pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
+            self.0.swap(value, order)
+        }
+
+        #[inline(always)]
+        pub(crate) fn replace(
+            &self,
+            from: u32,
+            to: u32,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u32, u32> {
+            self.0.compare_exchange(from, to, success, failure)
+        }
+
+        /// Sleeps while the word holds `expected`, for at most `timeout`. May wake for no reason.
+        pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+            futex::wait(&self.0, expected, timeout);
+        }
+
+        /// Wakes one sleeper. Takes a pointer since the word may already be gone: see
+        /// [`futex::wake_one`].
+        pub(crate) fn wake_one(this: *const Futex) {
+            futex::wake_one(this.cast());
+        }
+    }
 }
 
 #[cfg(loom)]
@@ -42,4 +93,60 @@ mod under_loom {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint;
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic};
+
+    use loom::sync::Condvar;
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    /// The kernel's futex as loom can explore it: the check and the sleep are one step under a lock.
+    #[derive(Debug)]
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        queue: Mutex<()>,
+        sleepers: Condvar,
+    }
+
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Futex {
+            Futex { word: AtomicU32::new(value), queue: Mutex::new(()), sleepers: Condvar::new() }
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> u32 {
+            self.word.load(order)
+        }
+
+        pub(crate) fn store(&self, value: u32, order: Ordering) {
+            self.word.store(value, order);
+        }
+
+        pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
+            self.word.swap(value, order)
+        }
+
+        pub(crate) fn replace(
+            &self,
+            from: u32,
+            to: u32,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u32, u32> {
+            self.word.compare_exchange(from, to, success, failure)
+        }
+
+        /// Time-outs are not modelled: a sleeper that needs one to go on is a deadlock to loom.
+        pub(crate) fn wait(&self, expected: u32, _timeout: Option<Duration>) {
+            let guard = self.queue.lock().unwrap();
+            if self.word.load(Ordering::SeqCst) == expected {
+                drop(self.sleepers.wait(guard).unwrap());
+            }
+        }
+
+        pub(crate) fn wake_one(this: *const Futex) {
+            // SAFETY: the models keep their futexes alive in an `Arc` until all threads have ended.
+            let this = unsafe { &*this };
+            let guard = this.queue.lock().unwrap();
+            this.sleepers.notify_one();
+            drop(guard);
+        }
+    }
 }

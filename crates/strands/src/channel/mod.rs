@@ -1,0 +1,114 @@
+//! Channels: pipes for messages, between goroutines and plain threads in any mixture.
+//!
+//! Names, shapes, error types and semantics are those of the `crossbeam-channel` crate, so that its users
+//! change one `use` line.
+//!
+//! ```
+//! use strands::channel::bounded;
+//!
+//! let (tx, rx) = bounded(2);
+//! let worker = strands::go(move || {
+//!     for word in ["ownership", "moves"] {
+//!         tx.send(word.to_owned()).expect("the receiver is there");
+//!     }
+//! });
+//! assert_eq!(rx.iter().collect::<Vec<_>>(), ["ownership", "moves"]);
+//! worker.join().unwrap();
+//! ```
+//!
+//! * [`bounded`] holds up to `cap` messages; with `cap` 0 it is a *rendezvous*: a send waits until a receiver
+//!   takes the message from its hands. [`unbounded`] holds as many as memory does.
+//! * [`Sender`] is the producer's role and [`Receiver`] the consumer's. Both can be cloned and sent
+//!   anywhere; neither can do the other's work.
+//! * A message is owned by whoever holds it. A send that cannot happen gives it back in its error.
+//! * When all senders are gone, receivers get what is left, and then [`RecvError`]. When all receivers are
+//!   gone, senders get their message back, and what was left is dropped.
+//!
+//! # What is promised
+//!
+//! * **Order.** Messages are received in the order in which they were sent. Among several receivers each
+//!   message goes to one.
+//! * **Fairness.** Those who wait are served first come, first served: a message is handed to the receiver
+//!   that has waited longest, and space to the sender that has. Nobody who arrives later can take it.
+//! * **Happens-before.** A send happens before the receive of its message returns. The `n`th receive from
+//!   a channel of capacity `cap` happens before the `n + cap`th send returns. The drop of the last sender
+//!   happens before a receive returns `RecvError` for it. As in Go's memory model.
+//! * **Blocking.** `send` and `recv` block the goroutine, or else the thread. `try_` variants never block
+//!   (beyond a lock that is held for a few instructions).
+//!
+//! # What differs from crossbeam-channel
+//!
+//! Receivers and senders wait in one line; crossbeam's woken waiters race with newcomers.
+//!
+//! # What differs from Go
+//!
+//! There is no way to send on a closed channel by mistake: it takes a sender to send, and the channel closes
+//! when the last is dropped. There are unbounded channels.
+//!
+//! **Invariant:** nothing in `channel` names `sched`: it waits at the seam (`wait`), and that is all.
+
+mod core;
+mod error;
+mod iter;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod receiver;
+mod sender;
+mod waiting;
+
+pub use error::{RecvError, SendError, TryRecvError, TrySendError};
+pub use iter::{IntoIter, Iter, TryIter};
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+use self::core::Core;
+
+/// Makes a channel that holds up to `cap` messages; with 0, a rendezvous.
+///
+/// # Examples
+///
+/// ```
+/// use strands::channel::{TrySendError, bounded};
+///
+/// let (tx, rx) = bounded(1);
+/// tx.try_send(1).unwrap();
+/// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+/// assert_eq!(rx.recv(), Ok(1));
+/// ```
+///
+/// A rendezvous:
+///
+/// ```
+/// use strands::channel::bounded;
+///
+/// let (tx, rx) = bounded(0);
+/// let giver = strands::go(move || tx.send("from hand to hand"));
+/// assert_eq!(rx.recv(), Ok("from hand to hand"));
+/// assert_eq!(giver.join().unwrap(), Ok(()));
+/// ```
+pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
+    ends(Some(cap))
+}
+
+/// Makes a channel that holds as many messages as memory does: `send` never blocks.
+///
+/// # Examples
+///
+/// ```
+/// use strands::channel::unbounded;
+///
+/// let (tx, rx) = unbounded();
+/// for n in 0..1000 {
+///     tx.send(n).unwrap();
+/// }
+/// drop(tx);
+/// assert_eq!(rx.iter().sum::<i32>(), 499_500);
+/// ```
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    ends(None)
+}
+
+fn ends<T>(cap: Option<usize>) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = Core::ends(cap);
+    (Sender::new(sender), Receiver::new(receiver))
+}

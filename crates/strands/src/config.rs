@@ -1,0 +1,261 @@
+//! What can be chosen about the runtime before it starts: by the program ([`Config`]) or from outside
+//! (the environment). The program's word goes first.
+
+use crate::stack::{Class, GuardMode};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+/// More processors than this are not worth having, and more likely a slip.
+const MOST_PROCESSORS: usize = 1024;
+
+/// Choices for the runtime, made before its first use with [`configure`](crate::runtime::configure).
+///
+/// What is not chosen here comes from the environment, and what is not chosen there has a default:
+///
+/// | `Config` | environment | default |
+/// |---|---|---|
+/// | [`processors`](Config::processors) | `STRANDS_MAXPROCS` | what the affinity mask and the cgroup quotas allow |
+/// | [`stack_size`](Config::stack_size) | `STRANDS_STACK` (bytes, or with a suffix `K`, `M`, `G`) | 8 MiB |
+/// | [`panic`](Config::panic) | – | [`PanicPolicy::Keep`] |
+///
+/// A malformed environment variable is named on stderr and ignored.
+///
+/// # Examples
+///
+/// ```
+/// use strands::runtime::{self, Config};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// runtime::configure(Config::new().processors(2).stack_size(1 << 20))?;
+/// assert_eq!(runtime::metrics().processors, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "hand it to `strands::runtime::configure`"]
+pub struct Config {
+    processors: Option<usize>,
+    stack_size: Option<usize>,
+    panic: PanicPolicy,
+}
+
+/// What happens when a goroutine panics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// The panic stays in its goroutine, as in a thread: `join` returns it, and where nobody joins it
+    /// is printed.
+    #[default]
+    Keep,
+    /// The report is printed and the process aborts, as in Go.
+    Abort,
+}
+
+impl Config {
+    /// Nothing chosen: the environment and the defaults decide.
+    pub fn new() -> Config {
+        Config::default()
+    }
+
+    /// How many processors: how many goroutines run at the same time, blocked ones aside.
+    pub fn processors(mut self, count: usize) -> Config {
+        self.processors = Some(count);
+        self
+    }
+
+    /// The room, in bytes, of the stack of a goroutine that does not ask for another. Rounded up to a
+    /// power of two from 64 KiB to 1 GiB. Room is address space: memory is used as it is touched.
+    pub fn stack_size(mut self, bytes: usize) -> Config {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// What happens when a goroutine panics.
+    pub fn panic(mut self, policy: PanicPolicy) -> Config {
+        self.panic = policy;
+        self
+    }
+}
+
+/// Why [`configure`](crate::runtime::configure) did not take the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigureError {
+    /// The runtime runs already, or has been configured before.
+    TooLate,
+    /// A value is out of range; the text names it.
+    Invalid(String),
+}
+
+impl fmt::Display for ConfigureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigureError::TooLate => {
+                f.write_str("the runtime has been started or configured already")
+            }
+            ConfigureError::Invalid(what) => write!(f, "invalid configuration: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigureError {}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) processors: usize,
+    pub(crate) stack: Class,
+    pub(crate) panic: PanicPolicy,
+    pub(crate) guards: GuardMode,
+    pub(crate) find_panic_count: bool,
+}
+
+#[derive(Debug)]
+enum Choice {
+    Open,
+    Made(Settings),
+    Taken,
+}
+
+static CHOICE: Mutex<Choice> = Mutex::new(Choice::Open);
+
+/// Remembers the program's choice until the runtime starts.
+pub(crate) fn choose(config: Config) -> Result<(), ConfigureError> {
+    if let Some(count) = config.processors
+        && !(1..=MOST_PROCESSORS).contains(&count)
+    {
+        return Err(ConfigureError::Invalid(format!(
+            "{count} processors: from 1 to {MOST_PROCESSORS} are possible"
+        )));
+    }
+    if let Some(bytes) = config.stack_size {
+        Class::for_size(bytes).map_err(|e| ConfigureError::Invalid(e.to_string()))?;
+    }
+    let mut choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
+    match *choice {
+        Choice::Open => {
+            *choice = Choice::Made(settle(config));
+            Ok(())
+        }
+        _ => Err(ConfigureError::TooLate),
+    }
+}
+
+/// What the runtime starts with. From here on a choice comes too late.
+pub(crate) fn take() -> Settings {
+    let mut choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
+    match std::mem::replace(&mut *choice, Choice::Taken) {
+        Choice::Made(settings) => settings,
+        _ => settle(Config::default()),
+    }
+}
+
+fn settle(config: Config) -> Settings {
+    let processors = config
+        .processors
+        .or_else(|| from_env("STRANDS_MAXPROCS", processors))
+        .unwrap_or_else(allowed_processors);
+    let stack = config
+        .stack_size
+        .and_then(|bytes| Class::for_size(bytes).ok())
+        .or_else(|| from_env("STRANDS_STACK", stack))
+        .unwrap_or(Class::DEFAULT);
+    let (guards, find_panic_count) =
+        from_env("STRANDS_DEBUG", debug).unwrap_or((GuardMode::Auto, true));
+    Settings { processors, stack, panic: config.panic, guards, find_panic_count }
+}
+
+/// What the affinity mask and the quotas of all cgroups above us allow: std asks all of them, v1 and v2.
+fn allowed_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_PROCESSORS)
+}
+
+fn from_env<T>(name: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
+    let value = std::env::var_os(name)?;
+    let parsed = match value.to_str() {
+        Some(text) => parse(text.trim()),
+        None => Err("not UTF-8".to_owned()),
+    };
+    parsed
+        .map_err(|why| eprintln!("strands: {name}={} ignored: {why}", value.to_string_lossy()))
+        .ok()
+}
+
+fn processors(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MOST_PROCESSORS).contains(&count) => Ok(count),
+        _ => Err(format!("expected a number from 1 to {MOST_PROCESSORS}")),
+    }
+}
+
+fn stack(text: &str) -> Result<Class, String> {
+    let (digits, unit) = match text.chars().last().map(|c| c.to_ascii_uppercase()) {
+        Some('K') => (&text[..text.len() - 1], 1usize << 10),
+        Some('M') => (&text[..text.len() - 1], 1 << 20),
+        Some('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|count| count.checked_mul(unit))
+        .ok_or_else(|| "expected a number of bytes, or one with a suffix K, M or G".to_owned())
+        .and_then(|bytes| Class::for_size(bytes).map_err(|e| e.to_string()))
+}
+
+/// `STRANDS_DEBUG` is a list of words that make the runtime take its fall-backs, so that they can be tried
+/// where they are not needed: `guards=mprotect` (stacks are guarded as on Linux before 6.13) and
+/// `panics=pinned` (goroutines that unwind block their thread instead of being suspended).
+fn debug(text: &str) -> Result<(GuardMode, bool), String> {
+    let (mut guards, mut find_panic_count) = (GuardMode::Auto, true);
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "guards=mprotect" => guards = GuardMode::Mprotect,
+            "panics=pinned" => find_panic_count = false,
+            _ => return Err(format!("`{word}` is not one of: guards=mprotect, panics=pinned")),
+        }
+    }
+    Ok((guards, find_panic_count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stack_sizes_take_suffixes() {
+        assert_eq!(stack("65536").unwrap().size(), 64 << 10);
+        assert_eq!(stack("64k").unwrap().size(), 64 << 10);
+        assert_eq!(stack("2M").unwrap().size(), 2 << 20);
+        assert_eq!(stack("1G").unwrap().size(), 1 << 30);
+        for bad in ["", "K", "-1", "8 MiB", "18446744073709551615G", "0", "1", "2G", "é"] {
+            assert!(stack(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn processors_are_a_small_positive_number() {
+        assert_eq!(processors("3"), Ok(3));
+        for bad in ["", "0", "two", "-1", "1.5", "100000"] {
+            assert!(processors(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_debug_word_is_named() {
+        assert!(debug("").is_ok());
+        assert!(debug("guards=mprotect").is_ok());
+        assert!(debug("guards=mprotect,colour").unwrap_err().contains("colour"));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        let refused = |config| match choose(config) {
+            Err(ConfigureError::Invalid(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(Config::new().processors(0)).contains("0 processors"));
+        assert!(refused(Config::new().stack_size(1)).contains("stack size of 1"));
+    }
+}

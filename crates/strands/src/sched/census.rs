@@ -1,0 +1,194 @@
+//! Who is there and what it waits for: dumps, and the report that nobody can ever go on.
+//!
+//! # When is it a deadlock?
+//!
+//! When nothing that could wake anything is left:
+//!
+//! 1. every worker sleeps and has an empty inbox, no processor is in use, no fresh goroutine is queued;
+//! 2. no timer is pending, no `blocking` call is in progress;
+//! 3. every other thread of the process (main included) waits at our seam with no deadline. The kernel says
+//!    how many threads there are; ours are known; those at the seam count themselves, so that none is
+//!    counted that has been woken. A thread that does anything else, be it asleep in a system call, may
+//!    hold a channel's end: that is life.
+//!
+//! All of it is read twice, with the same counts of progress before and after, so that nothing can have
+//! moved from a place not yet looked at to one looked at already.
+
+use super::goroutine::Look;
+use super::runtime::Runtime;
+use super::timers::NEVER;
+use crate::stack::{SigWriter, SlotRef};
+use crate::sys;
+use crate::wait;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What could still make something happen, when all is quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Nothing: and somebody waits for it.
+    None,
+    /// Threads that we know nothing of; somebody waits for them.
+    PerhapsElsewhere,
+    /// A timer, a call in progress, or nobody waits.
+    Here,
+}
+
+/// Whether every worker sleeps, with nothing to wake it.
+pub(super) fn is_quiet(runtime: &Runtime) -> bool {
+    let (sleepers, all_idle) = runtime.idle.census(runtime.processors.len());
+    all_idle
+        && sleepers == runtime.alive()
+        && runtime.injector.is_empty()
+        && runtime.processors.iter().all(|p| p.queue().is_empty())
+        && runtime.workers().iter().all(|w| w.inbox_is_empty())
+}
+
+/// What keeps a quiet program alive.
+pub(super) fn life(runtime: &Runtime) -> Life {
+    let before = evidence(runtime);
+    let Evidence { busy_here, waiting, elsewhere, .. } = before;
+    if busy_here || !waiting {
+        return Life::Here;
+    }
+    if elsewhere {
+        return Life::PerhapsElsewhere;
+    }
+    // Long enough for whatever was on its way to arrive.
+    std::thread::sleep(Duration::from_millis(2));
+    if is_quiet(runtime) && evidence(runtime) == before {
+        Life::None
+    } else {
+        Life::PerhapsElsewhere
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Evidence {
+    busy_here: bool,
+    waiting: bool,
+    elsewhere: bool,
+    progress: u64,
+    blocked: usize,
+}
+
+fn evidence(runtime: &Runtime) -> Evidence {
+    let tallies = runtime.tallies();
+    // In this order: a thread that starts meanwhile is in the second count only, and speaks for life.
+    let blocked = wait::blocked_threads();
+    let ours = runtime.alive() + runtime.spares.threads() + 1;
+    let threads = sys::probe::thread_count();
+    Evidence {
+        busy_here: runtime.timers.earliest() != NEVER
+            || runtime.spares.in_progress() > 0
+            || !is_quiet(runtime),
+        waiting: tallies.spawned > tallies.ended || blocked > 0,
+        elsewhere: threads.is_none_or(|threads| threads > ours + blocked),
+        progress: runtime.workers().iter().map(|w| w.progress()).sum(),
+        blocked,
+    }
+}
+
+/// Tells the user, and ends the process.
+pub(super) fn report_deadlock(runtime: &'static Runtime) -> ! {
+    let mut text = String::from("fatal error: all goroutines are asleep - deadlock!\n");
+    describe(runtime, &mut text);
+    eprint!("{text}");
+    std::process::exit(2)
+}
+
+/// Every goroutine and every thread that waits, one a line.
+pub(crate) fn dump() -> String {
+    let mut text = String::new();
+    if let Some(runtime) = Runtime::running() {
+        describe(runtime, &mut text);
+    }
+    text
+}
+
+fn describe(runtime: &'static Runtime, text: &mut String) {
+    let now = runtime.clock.now();
+    let mut all = Vec::new();
+    runtime.stacks.for_each_carved(None, |slot| all.extend(Look::at(slot, true)));
+    all.sort_unstable_by_key(|look| look.id);
+    all.dedup_by_key(|look| look.id);
+    let _ = writeln!(
+        text,
+        "{} started on {} processors and {} workers",
+        plural(all.len(), "goroutine"),
+        runtime.processors.len(),
+        runtime.alive(),
+    );
+    let fresh: usize =
+        runtime.injector.len() + runtime.processors.iter().map(|p| p.queue().len()).sum::<usize>();
+    if fresh > 0 {
+        let _ = writeln!(text, "{} not started yet", plural(fresh, "goroutine"));
+    }
+    for look in &all {
+        let _ = write!(text, "goroutine {}", look.id);
+        if let Some(name) = look.name.as_deref().and_then(|identity| identity.name()) {
+            let _ = write!(text, " {name:?}");
+        }
+        let _ = write!(text, " [{}", look.why.kind);
+        if look.why.kind.is_waiting() {
+            let _ = write!(text, ", {}", age(Duration::from_nanos(now.saturating_sub(look.since))));
+        }
+        let _ = writeln!(
+            text,
+            ", home worker {}]: born at {}:{}{}",
+            look.home,
+            look.birth.file(),
+            look.birth.line(),
+            look.why
+        );
+    }
+    wait::for_each_blocked_thread(|thread| {
+        let _ = match thread.name {
+            Some(name) => write!(text, "thread {name:?}"),
+            None => write!(text, "thread {}", thread.tid),
+        };
+        let _ = writeln!(
+            text,
+            " [{}, {}]{}",
+            thread.why.kind,
+            age(thread.for_how_long),
+            thread.why.to_string().replacen(", ", ": ", 1),
+        );
+    });
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn age(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3600 => format!("{} min", time.as_secs() / 60),
+        secs => format!("{:.1} h", secs as f64 / 3600.0),
+    }
+}
+
+/// Called on the signal stack of a thread whose goroutine has run into its guard.
+pub(super) fn report_overflow(slot: SlotRef, address: usize, out: &mut SigWriter) {
+    let class = slot.class();
+    let _ = match Look::at(slot, false) {
+        Some(look) => {
+            let _ = write!(out, "\ngoroutine {}", look.id);
+            if let Some(name) = look.name.as_deref().and_then(|identity| identity.name()) {
+                let _ = write!(out, " {name:?}");
+            }
+            // The identity's count goes down again only with the process: dropping it might free.
+            std::mem::forget(look.name);
+            write!(out, ", born at {}:{},", look.birth.file(), look.birth.line())
+        }
+        None => write!(out, "\na goroutine"),
+    };
+    let _ = writeln!(
+        out,
+        " has overflowed its stack of {class} (at address {address:#x})\n\
+         give it a larger one with `thread::Builder::stack_size`, or all of them with STRANDS_STACK=SIZE \
+         or `Config::stack_size`\n\
+         fatal error: stack overflow, aborting",
+    );
+}

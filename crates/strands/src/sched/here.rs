@@ -1,0 +1,79 @@
+//! Evidence of being on a worker's thread.
+//!
+//! What belongs to a worker alone is reached through a [`Here`], which exists on that worker's thread
+//! only and cannot leave it. Goroutines get theirs from a thread-local by way of a function that is never
+//! inlined, so that no address of a thread-local lives across a switch.
+
+use super::goroutine::Started;
+use super::worker::Worker;
+use crate::config::PanicPolicy;
+use crate::wait;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr;
+
+thread_local! {
+    static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+/// The worker whose thread this is.
+#[derive(Clone, Copy)]
+pub(crate) struct Here {
+    worker: &'static Worker,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Here {
+    /// The worker whose thread this is, if it is one's.
+    #[inline(never)]
+    pub(crate) fn get() -> Option<Here> {
+        // In a thread-local's destructor the cell may be read still: it has none of its own.
+        let worker = WORKER.get();
+        // SAFETY: workers live for good, and the pointer was put there by the worker's own thread.
+        unsafe { worker.as_ref() }.map(|worker| Here { worker, _not_send: PhantomData })
+    }
+
+    /// Makes this thread the worker's.
+    pub(super) fn take_seat(worker: &'static Worker) -> Here {
+        debug_assert!(WORKER.get().is_null(), "a thread is one worker's");
+        WORKER.set(worker);
+        Here { worker, _not_send: PhantomData }
+    }
+
+    /// The thread is nobody's any more, and is about to end.
+    pub(super) fn leave(self) {
+        WORKER.set(ptr::null());
+        wait::set_current(ptr::null());
+    }
+
+    /// The worker.
+    #[inline]
+    pub(crate) fn worker(&self) -> &'static Worker {
+        self.worker
+    }
+
+    /// Whether a panic of this thread's goroutine is to abort the process.
+    pub(super) fn runtime_aborts_on_panic() -> bool {
+        Here::get().is_some_and(|here| here.runtime().settings.panic == PanicPolicy::Abort)
+    }
+}
+
+impl Deref for Here {
+    type Target = Worker;
+
+    #[inline]
+    fn deref(&self) -> &Worker {
+        self.worker
+    }
+}
+
+/// The record of the goroutine that runs here, if one does.
+#[inline]
+pub(crate) fn current() -> Option<&'static Started> {
+    let task = wait::current()?;
+    // SAFETY: only this scheduler sets the current task, to records of its own. The record lives as long
+    // as the goroutine runs, and the reference does not leave it: see the uses, all of which end before
+    // the goroutine does.
+    Some(unsafe { task.cast::<Started>().as_ref() })
+}

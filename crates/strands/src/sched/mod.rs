@@ -1,0 +1,125 @@
+//! The scheduler: goroutines on workers (OS threads) with processors (rights to take fresh work).
+//!
+//! ```text
+//!                go ──► injector / a processor's queue        monitor: takes processors from
+//!                               │                              blocked and hogging workers,
+//!                     fresh     ▼      at home                 fires late timers, trims stacks,
+//!     processor ◄────────── worker ◄──────── inbox             reports deadlocks
+//!     (queue)     has one,   loop             ▲
+//!                 or none      │              │ unpark
+//!                              ▼              │
+//!                     goroutine on its stack ─┴─► wait (the seam) ◄── channels, joins, timers
+//! ```
+//!
+//! | file | story |
+//! |---|---|
+//! | `goroutine` | a goroutine's two records, from birth to join |
+//! | `worker` | the loop: what runs next, searching, sleeping |
+//! | `processor` | the right to take fresh work, and how it is taken away |
+//! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
+//! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
+//! | `timers`, `clock` | deadlines |
+//! | `blocking` | spare threads |
+//! | `panic_count` | panics that are suspended |
+//! | `census` | dumps and the deadlock report |
+//! | `here` | evidence of being on a worker's thread |
+//!
+//! # Why `go` is a safe function
+//!
+//! A suspended stack may hold anything: a borrow of a thread-local, an `Rc` that was taken out of one, a
+//! `StdoutLock`, the address of a thread-local that the compiler has kept in a register. Rust's type
+//! system says of all these that they stay on their thread. So they must. This scheduler keeps the
+//! following rules, and `tests/soundness.rs` has a test for each that fails when it is broken.
+//!
+//! 1. **A goroutine that has started never changes its thread.** Until its first instruction there is only
+//!    its closure, which is `Send`, and anybody may start it. From then on it is in its home's list or
+//!    inbox, which nobody else takes from. To the compiler and to every library it is a function that this
+//!    thread called and that has not returned yet; between two of its instructions other functions of the
+//!    same thread have run, as after any call.
+//! 2. **A panic that is under way stays with its goroutine.** See `panic_count`.
+//! 3. **Workers sleep on a futex of their own.** `std::thread::park` has a token that belongs to whoever
+//!    calls it; a worker that used it would eat its goroutines' tokens.
+//! 4. **Nothing of ours carries a thread-local's address across a switch.** [`here::Here::get`] and
+//!    `wait::current` are never inlined.
+//! 5. **A suspended stack is never freed or unwound.** It ends by running to its end, or stays until the
+//!    process ends. So whoever lent something to a frame on it may rely on that frame's destructors: what
+//!    `scope` does.
+//! 6. **A scope ends after its children.** It takes a closure (a guard could be leaked), its lifetimes are
+//!    invariant, and a child has ended only when its result has been handed over or dropped.
+//! 7. **Results are dropped where user code may run**: on the goroutine's own stack or by the handle's
+//!    owner, never on a worker's.
+//! 8. **Stack memory is only given back below what a suspended goroutine uses**, by its own home, and an
+//!    overflow hits a guard.
+//!
+//! What one might fear, and why it holds: `RefCell`s and `Cell`s in thread-locals are shared by the
+//! goroutines at home on a thread, as they are by the functions of any thread: a borrow that is held over
+//! a suspension can make a neighbour's `borrow_mut` panic, but not race. A `std::sync::Mutex` guard held
+//! over one can block the thread on itself: a deadlock of std's kind, not unsoundness.
+
+mod blocking;
+mod census;
+mod clock;
+mod goroutine;
+mod here;
+pub(crate) mod idle;
+mod monitor;
+mod panic_count;
+pub(crate) mod parker;
+mod processor;
+mod runtime;
+mod spawn;
+mod timers;
+mod worker;
+
+pub(crate) use blocking::blocking;
+pub(crate) use census::dump;
+pub(crate) use goroutine::{Completion, Join};
+pub(crate) use runtime::Runtime;
+pub(crate) use spawn::{Order, spawn};
+
+use crate::identity::Identity;
+use crate::wait::{WaitKind, Waiter};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A wait longer than this is as good as for ever; the clock's arithmetic stays far from its end.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The deadline that is `after` from now.
+pub(crate) fn deadline(after: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(after.min(LONGEST)).unwrap_or(now)
+}
+
+/// Lets others run: the goroutines at home here and fresh ones, or else other threads.
+#[inline]
+pub(crate) fn yield_now() {
+    match here::current() {
+        Some(started) => started.give_way(),
+        None => std::thread::yield_now(),
+    }
+}
+
+/// Waits for `time` at least.
+pub(crate) fn sleep(time: Duration) {
+    if here::current().is_none() {
+        std::thread::sleep(time);
+    } else if time.is_zero() {
+        yield_now();
+    } else {
+        Waiter::new().park(WaitKind::Sleep.into(), Some(deadline(time)));
+    }
+}
+
+/// Who runs here: the goroutine, or else the thread.
+pub(crate) fn identity() -> Arc<Identity> {
+    here::current().map_or_else(Identity::of_os_thread, goroutine::Started::identity)
+}
+
+/// A thread has been blocked for a while: somebody should look whether anything can still wake it.
+#[cold]
+pub(crate) fn watch() {
+    if let Ok(runtime) = Runtime::get() {
+        runtime.monitor.nudge();
+    }
+}

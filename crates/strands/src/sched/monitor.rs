@@ -1,0 +1,282 @@
+//! The monitor: a thread that looks after the workers.
+//!
+//! It takes the processor from a worker whose thread is **blocked for any reason**, or hogged, so that
+//! the fresh goroutines in its queue go on elsewhere. A worker that has not moved for a millisecond while
+//! work waits is looked up in `/proc/self/task/T/syscall`, which says whether it is running or asleep in
+//! the kernel: a system call, a page fault, a lock, a debugger's stop, all the same. Asleep: the
+//! processor goes to another worker now. Running: at ten milliseconds; the kernel then shares the cores out
+//! between the hog and the rest.
+//!
+//! It also fires timers that nobody else has fired, has stacks trimmed, and looks for deadlocks when all
+//! is quiet. While a program runs it wakes every 250 µs if something seems stuck, and backs off to 2 ms if
+//! not; when nothing runs it sleeps until a worker wakes up.
+//!
+//! **Rejected.** A signal to interrupt the hog: no stack is safe to leave at any instruction. `nice` or
+//! `SCHED_IDLE` for it: an unprivileged thread cannot take them back. Go's 20 µs poll: it would cost a
+//! third of a core.
+
+use super::parker::Parker;
+use super::runtime::Runtime;
+use super::worker::Worker;
+use super::{census, goroutine};
+use crate::stack::{Progress, Scanner, SlotRef};
+use crate::sys;
+use crate::sys::probe::{Activity, Probe};
+use std::io;
+use std::time::Duration;
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000_000;
+
+/// Between looks, while something seems stuck; and the most it backs off to.
+const SHORTEST: Duration = Duration::from_micros(250);
+const LONGEST: Duration = Duration::from_millis(2);
+/// Looks in a row that find nothing before it backs off a step.
+const CALM_LOOKS: u32 = 16;
+/// A worker that has not moved for this long, while work waits, is asked about.
+const SUSPICIOUS: u64 = MILLI;
+/// One that runs has this long before it counts as a hog.
+const HOG: u64 = 10 * MILLI;
+/// A lone fresh goroutine waits for this long before somebody idle is woken to steal it.
+const LONELY: u64 = 200 * MICRO;
+/// A timer this late is fired from here.
+const LATE: u64 = 200 * MICRO;
+/// All is quiet once it has been for this long.
+const QUIET: u64 = 5 * MILLI;
+/// Between steps of the trimmer, and how many slots it looks at in one.
+const TRIM_EVERY: u64 = 100 * MILLI;
+const TRIM_SLOTS: usize = 2048;
+/// Between looks for a deadlock while threads that we know nothing of are alive: from, and up to.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+const LAST_LOOK: Duration = Duration::from_secs(60);
+
+/// The monitor as the others see it.
+pub(crate) struct Monitor {
+    parker: Parker,
+}
+
+impl Monitor {
+    pub(super) fn new() -> Monitor {
+        Monitor { parker: Parker::new() }
+    }
+
+    /// Wakes it, if it sleeps because nothing ran.
+    #[inline]
+    pub(super) fn nudge(&self) {
+        self.parker.wake();
+    }
+}
+
+/// Starts the monitor's thread.
+pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
+    let watch = Watch {
+        runtime,
+        seen: runtime.processors.iter().map(|_| Seen::default()).collect(),
+        probes: Vec::new(),
+        scanner: Scanner::new(),
+        last_trim: 0,
+        quiet_since: None,
+        round_is_due: false,
+    };
+    std::thread::Builder::new().name("strands-monitor".into()).spawn(move || watch.run())?;
+    Ok(())
+}
+
+/// What was last seen of a processor.
+#[derive(Default)]
+struct Seen {
+    owner: Option<usize>,
+    progress: u64,
+    since: u64,
+}
+
+struct Watch {
+    runtime: &'static Runtime,
+    seen: Box<[Seen]>,
+    /// By the worker's index, with the thread it was opened for.
+    probes: Vec<Option<(i32, Probe)>>,
+    scanner: Scanner,
+    last_trim: u64,
+    quiet_since: Option<u64>,
+    /// Something has run since the trimmer's last full round.
+    round_is_due: bool,
+}
+
+impl Watch {
+    fn run(mut self) {
+        sys::tighten_timer_slack();
+        let mut interval = SHORTEST;
+        let mut calm = 0;
+        loop {
+            std::thread::sleep(interval);
+            let now = self.runtime.clock.now();
+            let stuck = self.look_at_processors(now);
+            self.fire_late_timers(now);
+            self.trim_now_and_then(now);
+            if stuck {
+                (interval, calm) = (SHORTEST, 0);
+            } else {
+                calm += 1;
+                if calm >= CALM_LOOKS {
+                    (interval, calm) = ((interval * 2).min(LONGEST), 0);
+                }
+            }
+            if self.is_quiet_for_long(now) {
+                self.trim_all();
+                self.sleep_while_quiet();
+                (interval, calm, self.quiet_since) = (SHORTEST, 0, None);
+            }
+        }
+    }
+
+    /// Takes processors from those who do not use them. True if something seems stuck.
+    fn look_at_processors(&mut self, now: u64) -> bool {
+        let runtime = self.runtime;
+        let mut stuck = false;
+        for at in 0..runtime.processors.len() {
+            let owner = runtime.processors[at].owner();
+            let worker = owner.and_then(|owner| runtime.worker(owner));
+            let progress = worker.map_or(0, Worker::progress);
+            let seen = &mut self.seen[at];
+            if worker.is_none() || seen.owner != owner || seen.progress != progress {
+                *seen = Seen { owner, progress, since: now };
+                continue;
+            }
+            let Some(worker) = worker else { continue };
+            let idle_for = now - seen.since;
+            let waiting =
+                !runtime.processors[at].queue().is_empty() || !runtime.injector.is_empty();
+            if !waiting {
+                continue;
+            }
+            stuck = true;
+            self.round_is_due = true;
+            if idle_for >= LONELY && runtime.idle.any_idle() {
+                // Somebody who searches steals from a processor that does not move.
+                runtime.announce();
+            }
+            if idle_for >= SUSPICIOUS {
+                self.retake_if_idle(at, worker, idle_for);
+            }
+        }
+        stuck
+    }
+
+    fn retake_if_idle(&mut self, at: usize, worker: &Worker, idle_for: u64) {
+        let runtime = self.runtime;
+        let blocked = match self.probe(worker) {
+            Activity::Blocked(_) => true,
+            _ if idle_for >= HOG => false,
+            _ => return,
+        };
+        // It may have gone on meanwhile. That costs it a processor, and nothing else.
+        if runtime.processors[at].retake(worker.index()) {
+            let count = if blocked { &runtime.taken_blocked } else { &runtime.taken_hogging };
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            runtime.hand_over(at);
+        }
+    }
+
+    fn probe(&mut self, worker: &Worker) -> Activity {
+        let (index, tid) = (worker.index(), worker.tid());
+        if tid == 0 {
+            return Activity::Unknown;
+        }
+        if self.probes.len() <= index {
+            self.probes.resize_with(index + 1, || None);
+        }
+        let probe = &mut self.probes[index];
+        if probe.as_ref().is_none_or(|(of, _)| *of != tid) {
+            *probe = Probe::open(tid).ok().map(|probe| (tid, probe));
+        }
+        probe.as_ref().map_or(Activity::Unknown, |(_, probe)| probe.look())
+    }
+
+    fn fire_late_timers(&self, now: u64) {
+        if self.runtime.timers.earliest() < now.saturating_sub(LATE) {
+            self.runtime.timers.fire(now);
+        }
+    }
+
+    /// Whether every worker has been asleep for a while.
+    fn is_quiet_for_long(&mut self, now: u64) -> bool {
+        if !census::is_quiet(self.runtime) {
+            self.quiet_since = None;
+            self.round_is_due = true;
+            return false;
+        }
+        now - *self.quiet_since.get_or_insert(now) >= QUIET
+    }
+
+    /// Sleeps until a worker wakes up; looks for a deadlock now, and again as long as threads that we
+    /// know nothing of keep us from being sure.
+    fn sleep_while_quiet(&self) {
+        let runtime = self.runtime;
+        let mut patience = FIRST_LOOK;
+        loop {
+            let life = census::life(runtime);
+            if life == census::Life::None {
+                census::report_deadlock(runtime);
+            }
+            runtime.monitor.parker.lie_down();
+            if !census::is_quiet(runtime) {
+                runtime.monitor.parker.get_up();
+                return;
+            }
+            let timeout = (life == census::Life::PerhapsElsewhere).then_some(patience);
+            runtime.monitor.parker.sleep(timeout);
+            if !census::is_quiet(runtime) {
+                return;
+            }
+            patience = (patience * 2).min(LAST_LOOK);
+        }
+    }
+
+    fn trim_now_and_then(&mut self, now: u64) {
+        if now - self.last_trim >= TRIM_EVERY {
+            self.last_trim = now;
+            let _ = self.trim_step();
+        }
+    }
+
+    /// A full round, since everybody sleeps and nobody is kept waiting.
+    fn trim_all(&mut self) {
+        if !std::mem::take(&mut self.round_is_due) {
+            return;
+        }
+        // The first step may finish a round that was begun before.
+        while self.trim_step() == Progress::Partial {}
+        while self.trim_step() == Progress::Partial {}
+        self.runtime.stacks.trim_free(usize::MAX);
+    }
+
+    /// Finds stacks that hold more than they use, and asks whoever they are with to trim them.
+    fn trim_step(&mut self) -> Progress {
+        let mut parked: Vec<SlotRef> = Vec::new();
+        let mut free = false;
+        let progress = self.scanner.step(&self.runtime.stacks, TRIM_SLOTS, |slot, pages| {
+            match goroutine::pages_in_use(slot) {
+                Some(used) if pages > used => parked.push(slot),
+                Some(_) => {}
+                // A page or two more are soon in use again.
+                None => free |= pages > 4,
+            }
+        });
+        if !parked.is_empty() || free {
+            for worker in self.runtime.workers() {
+                if worker.tid() != 0 {
+                    let mine: Vec<SlotRef> = parked
+                        .iter()
+                        .copied()
+                        .filter(|slot| goroutine::home_of(*slot) == Some(worker.index()))
+                        .collect();
+                    if !mine.is_empty() || free {
+                        worker.ask_to_trim(&mine, free);
+                    }
+                }
+            }
+            self.runtime.stacks.trim_free(TRIM_SLOTS);
+        }
+        progress
+    }
+}

@@ -1,0 +1,313 @@
+//! Everything that workers share.
+
+use super::blocking::Spares;
+use super::clock::Clock;
+use super::goroutine::Goroutine;
+use super::here::Here;
+use super::idle::{Assignment, Idle, Sleeper, Summons};
+use super::monitor::Monitor;
+use super::panic_count::PanicCount;
+use super::processor::Processor;
+use super::timers::Timers;
+use super::worker::{Bed, Worker};
+use crate::config::{self, Settings};
+use crate::queue::{Injector, RunQueue};
+use crate::stack::{self, Stacks};
+use crate::sys;
+use std::io;
+use std::num::NonZeroU64;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+/// After this many searches in a row that found nothing, one lone fresh goroutine wakes nobody: whoever
+/// spawned it is about to run it itself. (The monitor sees to it if not.)
+const FRUITLESS: u32 = 3;
+
+/// A runtime: the process has one, made at the first `go`, which never ends.
+pub(crate) struct Runtime {
+    pub(crate) settings: Settings,
+    pub(super) cpus: usize,
+    pub(super) clock: Clock,
+    pub(super) stacks: Stacks,
+    pub(super) processors: Box<[Processor]>,
+    pub(super) injector: Injector<Goroutine>,
+    pub(super) idle: Idle<Bed>,
+    pub(super) timers: Timers,
+    pub(super) monitor: Monitor,
+    pub(super) spares: Spares,
+    pub(super) panic_count: PanicCount,
+    /// All there ever were; those whose threads have ended are reused.
+    workers: RwLock<Vec<&'static Worker>>,
+    retired: Mutex<Vec<&'static Worker>>,
+    /// Workers that have a thread or are about to.
+    alive: AtomicUsize,
+    fruitless: AtomicU32,
+    next_id: AtomicU64,
+    /// Goroutines spawned by plain threads.
+    spawned_outside: AtomicU64,
+    /// How often a processor was taken from a blocked worker, and from a hogging one.
+    pub(super) taken_blocked: AtomicU64,
+    pub(super) taken_hogging: AtomicU64,
+    /// Stacks that were given back memory from.
+    pub(super) trimmed: AtomicU64,
+}
+
+/// Counts for [`crate::runtime::metrics`].
+pub(crate) struct Tallies {
+    pub(crate) spawned: u64,
+    pub(crate) ended: u64,
+    pub(crate) workers: usize,
+    pub(crate) spares: usize,
+    pub(crate) taken_blocked: u64,
+    pub(crate) taken_hogging: u64,
+    pub(crate) stacks_trimmed: u64,
+}
+
+static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
+
+impl Runtime {
+    /// The runtime, started now if it was not.
+    ///
+    /// # Errors
+    /// A thread or memory was refused.
+    #[inline]
+    pub(crate) fn get() -> io::Result<&'static Runtime> {
+        match Runtime::running() {
+            Some(runtime) => Ok(runtime),
+            None => Runtime::start(),
+        }
+    }
+
+    /// The runtime, if it has been started.
+    #[inline]
+    pub(crate) fn running() -> Option<&'static Runtime> {
+        // Ordering: Acquire pairs with the Release in `start`.
+        // SAFETY: set once, to a runtime that is never freed.
+        unsafe { RUNTIME.load(Ordering::Acquire).as_ref() }
+    }
+
+    #[cold]
+    fn start() -> io::Result<&'static Runtime> {
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = Runtime::running() {
+            return Ok(runtime);
+        }
+        let settings = config::take();
+        let processors = settings.processors;
+        let panic_count =
+            if settings.find_panic_count { PanicCount::find() } else { PanicCount::unknown() };
+        let runtime: &'static Runtime = Box::leak(Box::new(Runtime {
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            clock: Clock::new(),
+            stacks: Stacks::new(settings.guards),
+            processors: (0..processors).map(|_| Processor::new()).collect(),
+            injector: Injector::new(),
+            idle: Idle::new(processors),
+            timers: Timers::new(processors),
+            monitor: Monitor::new(),
+            spares: Spares::new(),
+            panic_count,
+            settings,
+            workers: RwLock::new(Vec::new()),
+            retired: Mutex::new(Vec::new()),
+            alive: AtomicUsize::new(0),
+            fruitless: AtomicU32::new(0),
+            next_id: AtomicU64::new(1),
+            spawned_outside: AtomicU64::new(0),
+            taken_blocked: AtomicU64::new(0),
+            taken_hogging: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
+        }));
+        // Without a handler an overflow is a bare SIGSEGV: it still stops at the guard.
+        let _ = stack::install_overflow_handler(super::census::report_overflow);
+        super::monitor::start(runtime)?;
+        // Ordering: Release pairs with the Acquire in `running`.
+        RUNTIME.store(ptr::from_ref(runtime).cast_mut(), Ordering::Release);
+        Ok(runtime)
+    }
+
+    /// `count` ids in a row; the first of them.
+    pub(super) fn take_ids(&self, count: u64) -> u64 {
+        self.next_id.fetch_add(count, Ordering::Relaxed)
+    }
+
+    /// An id for a goroutine that a plain thread spawns.
+    pub(super) fn new_id(&self) -> NonZeroU64 {
+        NonZeroU64::new(self.take_ids(1)).expect("ids start at one")
+    }
+
+    /// Takes in a goroutine that a plain thread has made.
+    pub(super) fn inject_from_outside(&self, goroutine: NonNull<Goroutine>) {
+        self.spawned_outside.fetch_add(1, Ordering::Relaxed);
+        self.inject(goroutine);
+    }
+
+    /// Puts a fresh goroutine where everybody looks, and lets somebody know.
+    pub(super) fn inject(&self, goroutine: NonNull<Goroutine>) {
+        // SAFETY: just made, in no queue, and anybody may start it.
+        unsafe { self.injector.push(goroutine) };
+        self.announce();
+    }
+
+    /// Wakes somebody for fresh work, if anybody has to be woken.
+    pub(super) fn announce(&self) {
+        if let Some(summons) = self.idle.announce() {
+            self.answer(summons);
+        }
+    }
+
+    /// The same for work in the caller's own queue. No guarantee is needed here (the caller is awake, and
+    /// the monitor watches), so no fence, and no waking for what the caller will run itself.
+    #[inline]
+    pub(super) fn announce_own(&self, queue: &RunQueue<Goroutine>) {
+        if self.idle.any_idle() && !self.idle.is_searching() {
+            let alone = queue.ring().is_empty();
+            if !alone || self.fruitless.load(Ordering::Relaxed) < FRUITLESS {
+                self.announce();
+            }
+        }
+    }
+
+    /// Announces what is there for others to take, if anything is.
+    pub(super) fn announce_spare_work(&self) {
+        if self.has_spare_work() {
+            self.announce();
+        }
+    }
+
+    /// Whether there is work that nobody in particular is about to do.
+    pub(super) fn has_spare_work(&self) -> bool {
+        !self.injector.is_empty() || self.processors.iter().any(|p| p.queue().ring().len() > 1)
+    }
+
+    /// Remembers whether searching pays.
+    pub(super) fn search_ended(&self, found: bool) {
+        if found {
+            self.fruitless.store(0, Ordering::Relaxed);
+        } else {
+            self.fruitless.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Finds a worker for a processor that the caller has taken from another.
+    pub(super) fn hand_over(&self, processor: usize) {
+        let summons = self.idle.hand_over(processor);
+        self.answer(summons);
+    }
+
+    fn answer(&self, summons: Summons<Bed>) {
+        match summons {
+            Summons::Wake(bed) => bed.wake(),
+            Summons::Start(assignment) => {
+                // With other workers alive the work is late, not lost: the monitor tries again.
+                let _ = self.start_worker(assignment);
+            }
+        }
+    }
+
+    /// Makes sure that there is a worker at all.
+    ///
+    /// # Errors
+    /// There is none, and the thread for one was refused.
+    pub(super) fn ensure_worker(&self) -> io::Result<()> {
+        if self.alive.load(Ordering::Acquire) > 0 {
+            return Ok(());
+        }
+        match self.idle.try_take() {
+            Some(processor) => self.start_worker(Assignment { processor, searching: false }),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a worker's thread. If that fails, the assignment is undone.
+    fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
+        let worker = self.vacant_worker();
+        self.alive.fetch_add(1, Ordering::SeqCst);
+        let thread = std::thread::Builder::new()
+            .name(format!("strands-{}", worker.index()))
+            .spawn(move || worker_main(worker, assignment));
+        if let Err(error) = thread {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+            self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            self.idle.give_back(assignment.processor);
+            if assignment.searching {
+                self.idle.end_search();
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn vacant_worker(&self) -> &'static Worker {
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        retired.unwrap_or_else(|| {
+            let runtime = Runtime::running().expect("workers start after the runtime");
+            let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+            let worker: &'static Worker = Box::leak(Box::new(Worker::new(workers.len(), runtime)));
+            workers.push(worker);
+            worker
+        })
+    }
+
+    pub(super) fn worker(&self, index: usize) -> Option<&'static Worker> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).get(index).copied()
+    }
+
+    pub(super) fn workers(&self) -> Vec<&'static Worker> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.alive.load(Ordering::SeqCst)
+    }
+
+    /// For each processor, how far its worker has got.
+    pub(super) fn progress_of_owners(&self) -> Vec<Option<(usize, u64)>> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let progress = |owner: usize| Some((owner, workers.get(owner)?.progress()));
+        self.processors.iter().map(|p| p.owner().and_then(progress)).collect()
+    }
+
+    pub(crate) fn tallies(&self) -> Tallies {
+        let mut spawned = self.spawned_outside.load(Ordering::Relaxed);
+        let mut ended = 0;
+        for worker in self.workers() {
+            let (s, e) = worker.tallies();
+            spawned += s;
+            ended += e;
+        }
+        Tallies {
+            spawned,
+            ended,
+            workers: self.alive(),
+            spares: self.spares.threads(),
+            taken_blocked: self.taken_blocked.load(Ordering::Relaxed),
+            taken_hogging: self.taken_hogging.load(Ordering::Relaxed),
+            stacks_trimmed: self.trimmed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn worker_main(worker: &'static Worker, assignment: Assignment) {
+    /// A panic in the loop is a bug of ours that leaves goroutines nobody can run.
+    struct AbortOnUnwind;
+    impl Drop for AbortOnUnwind {
+        fn drop(&mut self) {
+            eprintln!("strands: a worker has panicked; this is a bug in strands");
+            std::process::abort();
+        }
+    }
+    let bomb = AbortOnUnwind;
+    // Without a stack of its own a signal handler cannot report an overflow; the overflow still faults.
+    let _alt_stack = stack::ensure_alt_stack();
+    sys::tighten_timer_slack();
+    let here = Here::take_seat(worker);
+    here.work(Some(assignment));
+    here.leave();
+    let runtime = worker.runtime();
+    runtime.alive.fetch_sub(1, Ordering::SeqCst);
+    runtime.retired.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+    std::mem::forget(bomb);
+}

@@ -1,0 +1,224 @@
+//! The seam at which everything waits.
+//!
+//! Channels, joins, scopes, timers and `park` are all built on one small protocol, and name nothing
+//! else: not the scheduler, not the operating system. Whoever waits is a [`Task`]: a goroutine of some
+//! scheduler, or an OS thread.
+//!
+//! ```text
+//!   the one who waits                            the one who wakes (or the timer)
+//!   ─────────────────                            ────────────────────────────────
+//!   let w = Waiter::new();
+//!   put a pointer to w where wakers look  ──►    find w there (under that place's lock)
+//!                                                w.try_claim(token) ── false: another was first
+//!   w.park(why, deadline) … asleep …             move the value into w's neighbourhood
+//!                                                let wake = w.finish();    (w may die from here on)
+//!   … awake: returns the token            ◄──    unlock; wake.deliver();
+//! ```
+//!
+//! * **One-shot.** A waiter is claimed exactly once, by one compare-and-swap from `WAITING`, whoever
+//!   else tries. This is what makes select, time-outs and cancellation safe: the loser of the race
+//!   has taken nothing and given nothing.
+//! * **Claim, then move, then wake.** Between the claim and the wake the waiter cannot leave, so the
+//!   claimant may write into its stack frame.
+//! * **Wake outside locks.** [`Waiter::finish`] hands out a [`Wake`] that no longer needs the waiter,
+//!   so the (possibly slow) wake-up happens after the lock has been dropped.
+//!
+//! A scheduler takes part by embedding a [`TaskHeader`] in its goroutines and telling this module on
+//! each switch which one is running ([`set_current`]). It is an instance, not a build flag: another
+//! scheduler can drive other goroutines of the same program through the same channels.
+//!
+//! **Invariant:** nothing in here names `sched`, but for one call: a plain thread that has been
+//! blocked for a while asks `sched::watch` to look for deadlocks.
+
+mod lock;
+mod reason;
+mod thread;
+
+pub(crate) use lock::ShortLock;
+pub(crate) use reason::{Reason, WaitKind};
+pub(crate) use thread::{ThreadParker, blocked_threads, for_each_blocked_thread};
+
+use crate::primitive::Arc;
+use crate::primitive::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::time::Instant;
+
+/// What a waiter was claimed for. The meaning is the claimant's, but for the two named here.
+pub(crate) type Token = usize;
+
+/// Nobody has claimed the waiter yet.
+const WAITING: Token = 0;
+/// The deadline passed first.
+pub(crate) const TIMED_OUT: Token = 1;
+/// The first token that a place of waiting may use for its own meanings.
+pub(crate) const FIRST_FREE: Token = 2;
+
+/// The scheduler's side of a goroutine: the first field of its record.
+#[repr(C)]
+pub(crate) struct TaskHeader {
+    pub(crate) vtable: &'static TaskVtable,
+}
+
+/// What a scheduler can do with a goroutine of its own.
+pub(crate) struct TaskVtable {
+    /// Suspends the running goroutine until `unpark`; arms a timer for the waiter if told to.
+    ///
+    /// # Safety
+    /// `task` is the goroutine that runs now, and the waiter has been or will be claimed exactly once.
+    pub(crate) park: unsafe fn(task: &TaskHeader, waiter: &Waiter, why: Reason, Option<Instant>),
+    /// Makes the goroutine ready. Comes once for each park, perhaps before the park itself.
+    ///
+    /// # Safety
+    /// `task` is alive, and the caller holds the claim on its waiter.
+    pub(crate) unpark: unsafe fn(task: NonNull<TaskHeader>),
+}
+
+thread_local! {
+    static CURRENT: Cell<*const TaskHeader> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Tells which goroutine runs on this thread from now on (null: none). For schedulers.
+#[inline]
+pub(crate) fn set_current(task: *const TaskHeader) {
+    CURRENT.set(task);
+}
+
+/// The goroutine that runs on this thread, if one does.
+///
+/// Never inlined, so that no caller can keep a thread-local's address across a switch.
+#[inline(never)]
+pub(crate) fn current() -> Option<NonNull<TaskHeader>> {
+    NonNull::new(CURRENT.get().cast_mut())
+}
+
+/// Whoever can wait: a goroutine or an OS thread.
+pub(crate) enum Task {
+    Goroutine(NonNull<TaskHeader>),
+    Thread(Arc<ThreadParker>),
+}
+
+// SAFETY: a goroutine's record is used through its vtable alone, which may be called from any thread.
+unsafe impl Send for Task {}
+// SAFETY: as above; shared access only reads the pointer.
+unsafe impl Sync for Task {}
+
+impl Task {
+    #[inline]
+    fn current() -> Task {
+        match current() {
+            Some(task) => Task::Goroutine(task),
+            None => Task::Thread(ThreadParker::current()),
+        }
+    }
+}
+
+/// One act of waiting. Lives in the frame of the one who waits and is shared by pointer.
+pub(crate) struct Waiter {
+    claim: AtomicUsize,
+    /// Threads only: 1 once the claimant has finished. (A goroutine needs none: it cannot wake before
+    /// it is woken, a thread can.)
+    finished: AtomicUsize,
+    task: Task,
+}
+
+impl Waiter {
+    /// A waiter for whoever is running now.
+    #[inline]
+    pub(crate) fn new() -> Waiter {
+        Waiter {
+            claim: AtomicUsize::new(WAITING),
+            finished: AtomicUsize::new(0),
+            task: Task::current(),
+        }
+    }
+
+    /// Waits until somebody has claimed and finished this waiter, and returns what it was claimed for:
+    /// [`TIMED_OUT`] if `deadline` passed first.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    #[inline]
+    pub(crate) fn park(&self, why: Reason, deadline: Option<Instant>) -> Token {
+        match &self.task {
+            Task::Goroutine(task) => {
+                // SAFETY: `new` found this goroutine running here, and it still is; claims are
+                // one-shot, so exactly one unpark follows.
+                unsafe { (task.as_ref().vtable.park)(task.as_ref(), self, why, deadline) };
+            }
+            Task::Thread(parker) => self.park_thread(parker, why, deadline),
+        }
+        // Ordering: Acquire pairs with the Release in `try_claim`. The claimant's later writes (the
+        // value) come to us by the wake-up itself, or for threads by `finished`.
+        let token = self.claim.load(Ordering::Acquire);
+        debug_assert_ne!(token, WAITING, "woken without a claim");
+        token
+    }
+
+    #[cold]
+    fn park_thread(&self, parker: &ThreadParker, why: Reason, mut deadline: Option<Instant>) {
+        // Ordering: Acquire pairs with the Release in `finish`: the value is there.
+        while self.finished.load(Ordering::Acquire) == 0 {
+            let in_time = parker.sleep(why, deadline);
+            if !in_time {
+                if self.try_claim(TIMED_OUT) {
+                    return;
+                }
+                // Somebody was quicker and is about to finish: no more deadline.
+                deadline = None;
+            }
+        }
+    }
+
+    /// Claims this waiter for `token`. True for exactly one caller; that one must go on to `finish`
+    /// (unless it is the waiter itself, giving up).
+    #[inline]
+    pub(crate) fn try_claim(&self, token: Token) -> bool {
+        debug_assert_ne!(token, WAITING);
+        // Ordering: Release, so that `park` sees the token with all that came before it; Acquire, so
+        // that the claimant sees the frame that the waiter has prepared.
+        self.claim.compare_exchange(WAITING, token, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ends the claimant's access to the waiter and its frame, and returns the wake-up to deliver.
+    ///
+    /// # Safety
+    /// The caller's `try_claim` succeeded, and it calls this once, last of all.
+    #[inline]
+    pub(crate) unsafe fn finish(&self) -> Wake {
+        match &self.task {
+            Task::Goroutine(task) => Wake(Task::Goroutine(*task)),
+            Task::Thread(parker) => {
+                // The order matters: once `finished` is set the thread may leave and take the waiter
+                // with it, so the parker is ours before that.
+                let parker = Arc::clone(parker);
+                // Ordering: Release pairs with the Acquire in `park_thread`.
+                self.finished.store(1, Ordering::Release);
+                Wake(Task::Thread(parker))
+            }
+        }
+    }
+}
+
+/// A wake-up that is owed. Dropping it delivers it, so it cannot be lost.
+#[must_use = "deliver the wake-up once the locks have been dropped"]
+pub(crate) struct Wake(Task);
+
+impl Wake {
+    /// Wakes the task. Call it with no lock held: it may enter the kernel.
+    #[inline]
+    pub(crate) fn deliver(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Wake {
+    #[inline]
+    fn drop(&mut self) {
+        match &self.0 {
+            // SAFETY: `finish` was called under the claim, so the goroutine is parked (or about to
+            // be) until this very call, and its record is alive.
+            Task::Goroutine(task) => unsafe { (task.as_ref().vtable.unpark)(*task) },
+            Task::Thread(parker) => parker.wake(),
+        }
+    }
+}

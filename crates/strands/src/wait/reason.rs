@@ -1,0 +1,93 @@
+//! Why a goroutine or thread waits: what a dump tells of it.
+
+use std::fmt;
+
+/// The kind of thing that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WaitKind {
+    /// Does not wait: runs.
+    Running = 0,
+    /// Does not wait: is in a queue.
+    Runnable,
+    Send,
+    Receive,
+    Join,
+    Scope,
+    Sleep,
+    Park,
+    Blocking,
+}
+
+impl WaitKind {
+    /// The kind that was stored as `byte`.
+    pub(crate) fn from_byte(byte: u8) -> WaitKind {
+        use WaitKind::*;
+        const ALL: [WaitKind; 9] =
+            [Running, Runnable, Send, Receive, Join, Scope, Sleep, Park, Blocking];
+        ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Running)
+    }
+
+    /// Whether it is a kind of waiting at all.
+    pub(crate) fn is_waiting(self) -> bool {
+        !matches!(self, WaitKind::Running | WaitKind::Runnable)
+    }
+
+    /// The noun for the thing waited for, when its address helps to tell it from others.
+    fn noun(self) -> Option<&'static str> {
+        match self {
+            WaitKind::Send | WaitKind::Receive => Some("channel"),
+            WaitKind::Join => Some("goroutine"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for WaitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaitKind::Running => "running",
+            WaitKind::Runnable => "runnable",
+            WaitKind::Send => "chan send",
+            WaitKind::Receive => "chan receive",
+            WaitKind::Join => "join",
+            WaitKind::Scope => "scope end",
+            WaitKind::Sleep => "sleep",
+            WaitKind::Park => "park",
+            WaitKind::Blocking => "blocking call",
+        })
+    }
+}
+
+/// The kind, and which one of its kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason {
+    pub(crate) kind: WaitKind,
+    /// An address or id that tells one channel or goroutine from another; 0 for none. Never followed.
+    pub(crate) object: usize,
+}
+
+impl Reason {
+    #[inline]
+    pub(crate) fn on(kind: WaitKind, object: usize) -> Reason {
+        Reason { kind, object }
+    }
+}
+
+impl From<WaitKind> for Reason {
+    #[inline]
+    fn from(kind: WaitKind) -> Reason {
+        Reason { kind, object: 0 }
+    }
+}
+
+/// ` on channel 0x7f…` or ` on goroutine 7`, or nothing.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.kind.noun()) {
+            (_, None) => Ok(()),
+            (WaitKind::Join, Some(noun)) => write!(f, ", waiting on {noun} {}", self.object),
+            (_, Some(noun)) => write!(f, ", waiting on {noun} {:#x}", self.object),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How a plain OS thread waits: on a futex of its own, never on `std::thread::park`, whose token
+//! belongs to the user.
+//!
+//! | `state` | meaning |
+//! |---|---|
+//! | `AWAKE` | runs, no wake-up pending |
+//! | `ASLEEP` | in the kernel or on the way there |
+//! | `ASLEEP_FOR_GOOD` | likewise, with no deadline: the thread cannot go on unless it is woken |
+//! | `WOKEN` | a wake-up is pending |
+//!
+//! [`blocked_threads`] counts the threads that are `ASLEEP_FOR_GOOD`, and errs on one side only: a thread
+//! goes on the count after it has fallen asleep, and the *waker* takes it off before it wakes it. So the
+//! count (which may dip below zero for a moment) never includes a thread that can still run.
+
+use super::{Reason, WaitKind};
+use crate::primitive::{Arc, Futex};
+use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+const ASLEEP_FOR_GOOD: u32 = 2;
+const WOKEN: u32 = 3;
+
+/// After this long without a deadline a thread asks for a look at whether anything can still wake it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The place where one thread sleeps. Shared with its wakers, and outlives the thread if it must.
+pub(crate) struct ThreadParker {
+    state: Futex,
+    kind: AtomicU8,
+    object: AtomicUsize,
+    /// Milliseconds since [`epoch`].
+    since: AtomicU64,
+    name: Option<String>,
+    tid: i32,
+}
+
+#[cfg(not(loom))]
+static BLOCKED: AtomicIsize = AtomicIsize::new(0);
+
+/// How many threads sleep with no deadline, woken by nobody yet.
+#[cfg(not(loom))]
+pub(crate) fn blocked_threads() -> usize {
+    BLOCKED.load(Ordering::SeqCst).max(0) as usize
+}
+
+#[cfg(not(loom))]
+fn count_blocked(up: bool) {
+    // Ordering: SeqCst, for the one who looks for deadlocks compares it with other counters.
+    BLOCKED.fetch_add(if up { 1 } else { -1 }, Ordering::SeqCst);
+}
+
+#[cfg(loom)]
+pub(crate) fn blocked_threads() -> usize {
+    0
+}
+
+#[cfg(loom)]
+fn count_blocked(_up: bool) {}
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+#[cfg(not(loom))]
+static ALL: Mutex<Vec<Weak<ThreadParker>>> = Mutex::new(Vec::new());
+
+impl ThreadParker {
+    /// The calling thread's own.
+    #[cfg(not(loom))]
+    pub(crate) fn current() -> Arc<ThreadParker> {
+        thread_local! {
+            static PARKER: Arc<ThreadParker> = ThreadParker::register();
+        }
+        // A destructor of a thread-local may wait too, after ours has gone: give it one for the occasion.
+        PARKER.try_with(Arc::clone).unwrap_or_else(|_| ThreadParker::register())
+    }
+
+    #[cfg(not(loom))]
+    fn register() -> Arc<ThreadParker> {
+        let parker = Arc::new(ThreadParker::new(
+            std::thread::current().name().map(str::to_owned),
+            crate::sys::thread_id(),
+        ));
+        let mut all = ALL.lock().unwrap_or_else(|e| e.into_inner());
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&parker));
+        parker
+    }
+
+    /// Under loom each wait makes its own: loom's threads have no thread-locals that end with a model.
+    #[cfg(loom)]
+    pub(crate) fn current() -> Arc<ThreadParker> {
+        let _: (fn() -> Instant, Option<(Mutex<()>, Weak<()>)>) = (epoch, None);
+        Arc::new(ThreadParker::new(None, 0))
+    }
+
+    fn new(name: Option<String>, tid: i32) -> ThreadParker {
+        ThreadParker {
+            state: Futex::new(AWAKE),
+            kind: AtomicU8::new(WaitKind::Running as u8),
+            object: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+            name,
+            tid,
+        }
+    }
+
+    /// Sleeps until woken or until the deadline has passed; false means the latter. A wake-up that came
+    /// before is used up at once. The caller checks what it waits for and comes again.
+    pub(crate) fn sleep(&self, why: Reason, deadline: Option<Instant>) -> bool {
+        let asleep = if deadline.is_some() { ASLEEP } else { ASLEEP_FOR_GOOD };
+        self.note(why);
+        // Ordering: Acquire pairs with the Release in `wake`, here and below.
+        if self.state.replace(AWAKE, asleep, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            self.state.store(AWAKE, Ordering::Release);
+            return true;
+        }
+        if deadline.is_none() {
+            // A waker may have taken us off the count already; then this only evens it out.
+            count_blocked(true);
+        }
+        let in_time = self.sleep_until_woken(asleep, deadline);
+        self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
+        in_time
+    }
+
+    fn sleep_until_woken(&self, asleep: u32, deadline: Option<Instant>) -> bool {
+        let mut patience = Some(PATIENCE);
+        loop {
+            let timeout = match deadline {
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        // Giving up races with a waker; whoever changes the word first has won.
+                        let gave_up = self
+                            .state
+                            .replace(asleep, AWAKE, Ordering::AcqRel, Ordering::Acquire)
+                            .is_ok();
+                        if !gave_up {
+                            self.state.store(AWAKE, Ordering::Release);
+                        }
+                        return !gave_up;
+                    }
+                    Some(left)
+                }
+                None => patience,
+            };
+            self.state.wait(asleep, timeout);
+            if self.state.load(Ordering::Acquire) == WOKEN {
+                self.state.store(AWAKE, Ordering::Release);
+                return true;
+            }
+            if deadline.is_none() && patience.take().is_some() {
+                #[cfg(not(loom))]
+                crate::sched::watch();
+            }
+        }
+    }
+
+    /// Wakes the thread, or lets its next sleep end at once.
+    pub(crate) fn wake(&self) {
+        // The thread leaves the count before it can know that it is awake.
+        let mut seen = self.state.load(Ordering::Relaxed);
+        loop {
+            if seen == WOKEN {
+                return;
+            }
+            if seen == ASLEEP_FOR_GOOD {
+                count_blocked(false);
+            }
+            match self.state.replace(seen, WOKEN, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if seen == AWAKE => return,
+                Ok(_) => return Futex::wake_one(&self.state),
+                Err(now) => {
+                    if seen == ASLEEP_FOR_GOOD {
+                        count_blocked(true);
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+
+    fn note(&self, why: Reason) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.object.store(why.object, Relaxed);
+        self.kind.store(why.kind as u8, Relaxed);
+        #[cfg(not(loom))]
+        self.since.store(epoch().elapsed().as_millis() as u64, Relaxed);
+    }
+}
+
+/// What a dump says of a thread that waits.
+pub(crate) struct BlockedThread<'a> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) tid: i32,
+    pub(crate) why: Reason,
+    pub(crate) for_how_long: Duration,
+}
+
+/// Calls `f` for each plain thread that waits at the seam just now.
+#[cfg(not(loom))]
+pub(crate) fn for_each_blocked_thread(mut f: impl FnMut(BlockedThread<'_>)) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let all: Vec<_> = {
+        let all = ALL.lock().unwrap_or_else(|e| e.into_inner());
+        all.iter().filter_map(Weak::upgrade).collect()
+    };
+    let now = epoch().elapsed();
+    for parker in all {
+        if !matches!(parker.state.load(Ordering::Acquire), ASLEEP | ASLEEP_FOR_GOOD) {
+            continue;
+        }
+        f(BlockedThread {
+            name: parker.name.as_deref(),
+            tid: parker.tid,
+            why: Reason::on(
+                WaitKind::from_byte(parker.kind.load(Relaxed)),
+                parker.object.load(Relaxed),
+            ),
+            for_how_long: now.saturating_sub(Duration::from_millis(parker.since.load(Relaxed))),
+        });
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn for_each_blocked_thread(mut f: impl FnMut(BlockedThread<'_>)) {
+    let _ = &mut f;
+}
