@@ -65,12 +65,6 @@ fn a_childs_panic_can_be_passed_on() {
 }
 
 #[strands::test]
-#[ignore = "it would fail: that is what is tested"]
-fn an_ignored_test_is_not_run() {
-    panic!("it was run");
-}
-
-#[strands::test]
 #[cfg(any())]
 fn what_is_not_configured_is_not_compiled() {
     this_does_not_exist();

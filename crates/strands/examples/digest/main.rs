@@ -34,12 +34,11 @@ mod walk;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use strands::{channel, thread};
+use strands::{channel, runtime};
 
 use crate::listing::Listing;
 use crate::progress::Progress;
@@ -101,7 +100,7 @@ fn main() -> ExitCode {
 /// Sets up the pipeline and lets it run dry.
 fn digest(root: PathBuf) -> Listing {
     // Two for each processor: while one waits for the disk, the other computes.
-    let crew = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    let crew = 2 * runtime::metrics().processors;
     let progress = &Progress::new();
 
     strands::scope(|s| {

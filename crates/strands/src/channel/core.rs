@@ -101,7 +101,7 @@ impl<T> Core<T> {
             state.buffer.push_back(message);
             return Ok(());
         }
-        let waiter = Waiter::new();
+        let waiter = Waiter::exclusive();
         let place = Place::holding(&waiter, message);
         // SAFETY: both stay in this frame until `park` returns, which is after the claim and the wake-up.
         unsafe { state.senders.join(&place) };
@@ -153,7 +153,7 @@ impl<T> Core<T> {
         if state.disconnected {
             return Err(RecvError);
         }
-        let waiter = Waiter::new();
+        let waiter = Waiter::exclusive();
         let place = Place::empty(&waiter);
         // SAFETY: as in `send`.
         unsafe { state.receivers.join(&place) };

@@ -221,7 +221,9 @@ mod loom_tests {
 
     #[test]
     fn two_producers_and_the_owner_lose_nothing() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
             let nodes = Arc::new(nodes(3));
             let inbox = Arc::new(Inbox::new());
             let firsts = Arc::new(AtomicUsize::new(0));

@@ -84,7 +84,7 @@ where
     let frame = Frame {
         closure: UnsafeCell::new(Some(f)),
         result: UnsafeCell::new(None),
-        waiter: Waiter::new(),
+        waiter: Waiter::exclusive(),
     };
     spares.in_progress.fetch_add(1, Ordering::SeqCst);
     let call = Call { frame: (&raw const frame).cast(), run: Frame::<F, T>::run };

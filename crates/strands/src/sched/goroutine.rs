@@ -411,7 +411,7 @@ impl<T> Join<T> {
         // Ordering: Acquire pairs with the Release of the goroutine's last swap.
         let mut seen = goroutine.join.load(Ordering::Acquire);
         if seen != ENDED {
-            let waiter = Waiter::new();
+            let waiter = Waiter::exclusive();
             let address = (&raw const waiter).expose_provenance();
             loop {
                 // Ordering: Release shows our waiter to the goroutine's swap.

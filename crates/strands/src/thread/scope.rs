@@ -56,7 +56,7 @@ impl Children {
 
     /// Waits until no child runs; true if one panicked and nobody joined it.
     fn wait(&self) -> bool {
-        let waiter = Waiter::new();
+        let waiter = Waiter::exclusive();
         {
             let mut state = self.0.lock();
             if state.running == 0 {

@@ -17,7 +17,8 @@
 //!
 //! * **One-shot.** A waiter is claimed exactly once, by one compare-and-swap from `WAITING`, whoever
 //!   else tries. This is what makes select, time-outs and cancellation safe: the loser of the race
-//!   has taken nothing and given nothing.
+//!   has taken nothing and given nothing. (A waiter that stands in one place only and has no deadline
+//!   has no second claimant; it is made [`exclusive`](Waiter::exclusive), and saves the swap.)
 //! * **Claim, then move, then wake.** Between the claim and the wake the waiter cannot leave, so the
 //!   claimant may write into its stack frame.
 //! * **Wake outside locks.** [`Waiter::finish`] hands out a [`Wake`] that no longer needs the waiter,
@@ -119,16 +120,31 @@ pub(crate) struct Waiter {
     /// Threads only: 1 once the claimant has finished. (A goroutine needs none: it cannot wake before
     /// it is woken, a thread can.)
     finished: AtomicUsize,
+    /// Only one place can claim it, under that place's lock: then a claim cannot fail.
+    exclusive: bool,
     task: Task,
 }
 
 impl Waiter {
-    /// A waiter for whoever is running now.
+    /// A waiter for whoever is running now, to be claimed by whoever is first.
     #[inline]
     pub(crate) fn new() -> Waiter {
+        Waiter::with(false)
+    }
+
+    /// A waiter for whoever is running now that will be in one place only, and have no deadline, so that
+    /// there is no race to claim it.
+    #[inline]
+    pub(crate) fn exclusive() -> Waiter {
+        Waiter::with(true)
+    }
+
+    #[inline]
+    fn with(exclusive: bool) -> Waiter {
         Waiter {
             claim: AtomicUsize::new(WAITING),
             finished: AtomicUsize::new(0),
+            exclusive,
             task: Task::current(),
         }
     }
@@ -139,6 +155,7 @@ impl Waiter {
     /// Blocks: the goroutine, or else the thread.
     #[inline]
     pub(crate) fn park(&self, why: Reason, deadline: Option<Instant>) -> Token {
+        debug_assert!(deadline.is_none() || !self.exclusive, "a deadline is a second claimant");
         match &self.task {
             Task::Goroutine(task) => {
                 // SAFETY: `new` found this goroutine running here, and it still is; claims are
@@ -174,6 +191,13 @@ impl Waiter {
     #[inline]
     pub(crate) fn try_claim(&self, token: Token) -> bool {
         debug_assert_ne!(token, WAITING);
+        if self.exclusive {
+            // Its place hands it to one claimant, under a lock that orders us after whatever the waiter
+            // has prepared; what we do is ordered before its return by the wake-up.
+            debug_assert_eq!(self.claim.load(Ordering::Relaxed), WAITING, "claimed twice");
+            self.claim.store(token, Ordering::Relaxed);
+            return true;
+        }
         // Ordering: Release, so that `park` sees the token with all that came before it; Acquire, so
         // that the claimant sees the frame that the waiter has prepared.
         self.claim.compare_exchange(WAITING, token, Ordering::AcqRel, Ordering::Relaxed).is_ok()
