@@ -2,6 +2,7 @@
 //! (the environment). The program's word goes first.
 
 use crate::stack::{Class, GuardMode};
+use crate::sys;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -115,7 +116,8 @@ pub(crate) struct Settings {
 enum Choice {
     Open,
     Made(Settings),
-    Taken,
+    /// Kept, for a start that was refused a thread is tried again.
+    Taken(Settings),
 }
 
 static CHOICE: Mutex<Choice> = Mutex::new(Choice::Open);
@@ -145,10 +147,12 @@ pub(crate) fn choose(config: Config) -> Result<(), ConfigureError> {
 /// What the runtime starts with. From here on a choice comes too late.
 pub(crate) fn take() -> Settings {
     let mut choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
-    match std::mem::replace(&mut *choice, Choice::Taken) {
-        Choice::Made(settings) => settings,
-        _ => settle(Config::default()),
-    }
+    let settings = match &*choice {
+        Choice::Made(settings) | Choice::Taken(settings) => settings.clone(),
+        Choice::Open => settle(Config::default()),
+    };
+    *choice = Choice::Taken(settings.clone());
+    settings
 }
 
 fn settle(config: Config) -> Settings {
@@ -178,7 +182,10 @@ fn from_env<T>(name: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
         None => Err("not UTF-8".to_owned()),
     };
     parsed
-        .map_err(|why| eprintln!("strands: {name}={} ignored: {why}", value.to_string_lossy()))
+        .map_err(|why| {
+            let text = format!("strands: {name}={} ignored: {why}\n", value.to_string_lossy());
+            sys::say(text.as_bytes());
+        })
         .ok()
 }
 

@@ -64,6 +64,7 @@ impl Identity {
     }
 
     /// The calling OS thread's own.
+    #[cfg(not(loom))]
     pub(crate) fn of_os_thread() -> Arc<Identity> {
         fn make() -> Arc<Identity> {
             let thread = std::thread::current();
@@ -122,7 +123,7 @@ impl Identity {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::time::Duration;
@@ -147,5 +148,108 @@ mod tests {
         };
         me.park(None);
         waker.join().unwrap();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::primitive::UnsafeCell;
+    use crate::primitive::atomic::{AtomicBool, Ordering};
+    use loom::thread;
+    use std::time::Duration;
+
+    /// Somebody who is parked by one thread and unparked by others, and what they leave for it.
+    struct Parked {
+        identity: Identity,
+        told: AtomicBool,
+        gift: UnsafeCell<u32>,
+    }
+
+    // SAFETY: the gift is written before the unpark and read after the park: which is what is checked.
+    unsafe impl Send for Parked {}
+    // SAFETY: as above.
+    unsafe impl Sync for Parked {}
+
+    impl Parked {
+        fn new() -> loom::sync::Arc<Parked> {
+            let id = ThreadId::of_goroutine(NonZeroU64::MIN);
+            loom::sync::Arc::new(Parked {
+                identity: Identity::new(id, None),
+                told: AtomicBool::new(false),
+                gift: UnsafeCell::new(0),
+            })
+        }
+
+        fn give(&self) {
+            // SAFETY: there is one giver.
+            self.gift.with_mut(|gift| unsafe { *gift = 7 });
+            self.told.store(true, Ordering::Relaxed);
+            self.identity.unpark();
+        }
+
+        fn gift(&self) -> u32 {
+            // SAFETY: it was given before we were unparked.
+            self.gift.with(|gift| unsafe { *gift })
+        }
+    }
+
+    fn passed() -> Option<Instant> {
+        Some(Instant::now() - Duration::from_secs(1))
+    }
+
+    #[test]
+    fn what_came_before_the_unpark_is_there_after_the_park() {
+        loom::model(|| {
+            let parked = Parked::new();
+            let giver = {
+                let parked = parked.clone();
+                thread::spawn(move || parked.give())
+            };
+            parked.identity.park(None);
+            assert!(parked.told.load(Ordering::Relaxed));
+            assert_eq!(parked.gift(), 7);
+            giver.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_park_that_times_out_leaves_the_token_or_has_taken_it() {
+        loom::model(|| {
+            let parked = Parked::new();
+            let giver = {
+                let parked = parked.clone();
+                thread::spawn(move || parked.give())
+            };
+            parked.identity.park(passed());
+            if !parked.told.load(Ordering::Relaxed) {
+                // So the first park cannot have taken the token: it is there, or comes.
+                parked.identity.park(None);
+                assert!(parked.told.load(Ordering::Relaxed));
+                assert_eq!(parked.gift(), 7);
+            }
+            giver.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_unparks_are_a_token_or_two_but_never_none() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let parked = Parked::new();
+            let unparkers = [(); 2].map(|()| {
+                let parked = parked.clone();
+                thread::spawn(move || parked.identity.unpark())
+            });
+            parked.identity.park(None);
+            parked.identity.park(passed());
+            for unparker in unparkers {
+                unparker.join().unwrap();
+            }
+            // After all that one token at most is left.
+            let left = parked.identity.parking.lock();
+            assert!(left.waiter.is_null());
+        });
     }
 }

@@ -41,9 +41,20 @@
 //!
 //! Supported: Linux.
 
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "under loom most of the crate is left out: see `mod sched` below"
+    )
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("strands supports Linux; the calls that would have to be ported are in `src/sys`");
 
+mod identity;
 mod primitive;
 mod queue;
 mod sys;
@@ -55,8 +66,6 @@ pub mod channel;
 mod config;
 #[cfg(not(loom))]
 mod everyday;
-#[cfg(not(loom))]
-mod identity;
 #[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]

@@ -60,6 +60,11 @@ mod native {
         }
 
         #[inline(always)]
+        pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
+            self.0.swap(value, order)
+        }
+
+        #[inline(always)]
         pub(crate) fn replace(
             &self,
             from: u32,
@@ -112,6 +117,10 @@ mod under_loom {
 
         pub(crate) fn store(&self, value: u32, order: Ordering) {
             self.word.store(value, order);
+        }
+
+        pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {
+            self.word.swap(value, order)
         }
 
         pub(crate) fn replace(

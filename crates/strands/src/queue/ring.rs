@@ -657,7 +657,7 @@ mod loom_tests {
     #[test]
     fn an_owner_and_two_thieves() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(2);
         model.check(|| {
             let shared = Shared::<2>::new(3);
             shared.push(0..1);

@@ -36,7 +36,9 @@ struct State {
     calls: VecDeque<Call>,
     /// Threads that wait for work.
     free: usize,
-    /// Threads, including those that are being started.
+    /// Threads that are being started, and have not looked at the queue yet.
+    starting: usize,
+    /// All threads, those included.
     threads: usize,
 }
 
@@ -88,17 +90,12 @@ where
     };
     spares.in_progress.fetch_add(1, Ordering::SeqCst);
     let call = Call { frame: (&raw const frame).cast(), run: Frame::<F, T>::run };
-    if spares.submit(here.runtime(), call) {
-        frame.waiter.park(WaitKind::Blocking.into(), None);
-    } else {
+    if !spares.submit(here.runtime(), call) {
         // No thread is to be had: then this one blocks, and others take over its work.
         here.give_processor_up();
-        // SAFETY: the cells are ours: nobody has the frame.
-        let closure = unsafe { (*frame.closure.get()).take() }.expect("not run yet");
-        let result = catch_unwind(AssertUnwindSafe(closure));
-        // SAFETY: likewise.
-        unsafe { *frame.result.get() = Some(result) };
+        spares.run_queued();
     }
+    frame.waiter.park(WaitKind::Blocking.into(), None);
     spares.in_progress.fetch_sub(1, Ordering::SeqCst);
     match frame.result.into_inner().expect("a finished call has a result") {
         Ok(value) => value,
@@ -130,36 +127,51 @@ impl Spares {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands the call to a spare thread, new or waiting. False: there is none and none can be made.
+    /// Puts the call into the queue, for a spare thread, new or waiting. False: there is none and none can
+    /// be made, so the caller must see to the queue itself.
     fn submit(&self, runtime: &'static Runtime, call: Call) -> bool {
         let mut state = self.lock();
-        // Threads that wait may have been notified already for calls still in the queue, so it is the
-        // queue as a whole that must find enough of them.
-        if state.calls.len() >= state.free && state.threads < MOST_THREADS {
+        state.calls.push_back(call);
+        // Every call in the queue has a thread that is about to come for it, lest one that waits for
+        // another be put before it with one thread for both. Which thread comes for which does not matter.
+        if state.calls.len() > state.free + state.starting && state.threads < MOST_THREADS {
             state.threads += 1;
+            state.starting += 1;
             drop(state);
             let started = std::thread::Builder::new()
                 .name("strands-blocking".into())
                 .spawn(move || runtime.spares.serve());
-            state = self.lock();
             if started.is_err() {
+                let mut state = self.lock();
                 state.threads -= 1;
+                state.starting -= 1;
                 if state.threads == 0 {
                     return false;
                 }
             }
+        } else {
+            drop(state);
         }
-        // A new thread looks at the queue first of all; a busy one, when it has finished.
-        state.calls.push_back(call);
-        drop(state);
         self.work.notify_one();
         true
+    }
+
+    /// Runs here what is in the queue.
+    #[cold]
+    fn run_queued(&self) {
+        loop {
+            let Some(call) = self.lock().calls.pop_front() else { return };
+            // SAFETY: the frame's owner is parked or about to until `run` has claimed it (be it ourselves),
+            // and a call is run once.
+            unsafe { (call.run)(call.frame) };
+        }
     }
 
     /// A spare thread's life.
     fn serve(&self) {
         self.threads.fetch_add(1, Ordering::SeqCst);
         let mut state = self.lock();
+        state.starting -= 1;
         loop {
             while let Some(call) = state.calls.pop_front() {
                 drop(state);

@@ -93,7 +93,7 @@ fn evidence(runtime: &Runtime) -> Evidence {
 pub(super) fn report_deadlock(runtime: &'static Runtime) -> ! {
     let mut text = String::from("fatal error: all goroutines are asleep - deadlock!\n");
     describe(runtime, &mut text);
-    eprint!("{text}");
+    sys::say(text.as_bytes());
     std::process::exit(2)
 }
 

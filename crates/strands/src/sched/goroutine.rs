@@ -44,6 +44,7 @@ use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{Class, Slot, SlotRef};
+use crate::sys;
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -148,25 +149,33 @@ where
     /// As for [`Goroutine::run`].
     unsafe fn run(head: NonNull<Goroutine>) {
         let this = head.cast::<Self>().as_ptr();
-        // SAFETY: the caller has started the goroutine, so the body is the closure and ours; it is read
-        // out once. The record stays alive until `ENDED` or the free below.
-        let closure = unsafe { ManuallyDrop::take(&mut (*(*this).body.get()).closure) };
-        let result = catch_unwind(AssertUnwindSafe(closure));
-        let panicked = result.is_err();
+        // SAFETY: the record stays alive until `ENDED` or the free below.
+        let body = unsafe { (*this).body.get() };
+        // In here, so that a large closure or result does not pass through more frames than it must.
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the caller has started the goroutine, so the body is the closure and ours. It is
+            // read out once; from then on the body is empty, and nobody else looks at it before `ENDED`.
+            unsafe {
+                let closure = (&raw const (*body).closure).cast::<F>().read();
+                let result = (&raw mut (*body).result).cast::<std::thread::Result<T>>();
+                result.write(Ok(closure()));
+            }
+        }));
+        let panicked = caught.is_err();
         if panicked && Here::runtime_aborts_on_panic() {
             // SAFETY: the record is alive, see above.
             let (id, birth) = unsafe { ((*this).head.id, (*this).head.birth) };
             // SAFETY: likewise.
             let identity = unsafe { (*this).head.identity() };
-            report_panic(id, identity, birth, result.as_ref().err());
+            report_panic(id, identity, birth, caught.as_ref().err());
             std::process::abort();
         }
-        // SAFETY: the body is empty now, and nobody else looks at it before `ENDED`. The completion is
-        // read out once, here.
-        let completion = unsafe {
-            (*(*this).body.get()).result = ManuallyDrop::new(result);
-            ManuallyDrop::take(&mut *(*this).completion.get())
-        };
+        if let Err(payload) = caught {
+            // SAFETY: the closure has been read out, and no result was written.
+            unsafe { (*body).result = ManuallyDrop::new(Err(payload)) };
+        }
+        // SAFETY: read out once, here.
+        let completion = unsafe { ManuallyDrop::take(&mut *(*this).completion.get()) };
         // Ordering: Release hands the result to the handle's owner, who reads `join` with Acquire;
         // Acquire makes the waiter's frame, the waker or the owner's last accesses visible to us.
         // SAFETY: alive until this swap at least.
@@ -334,10 +343,9 @@ unsafe fn drop_result<T>(head: NonNull<Goroutine>) {
     }
     // A result whose `Drop` panics has nowhere to take that: std aborts here too.
     if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
-        eprintln!(
-            "strands: dropping the result of goroutine {} (born at {}) panicked, aborting",
-            goroutine.id, goroutine.birth
-        );
+        let (id, birth) = (goroutine.id, goroutine.birth);
+        let what = format!("dropping the result of goroutine {id} (born at {birth}) panicked");
+        sys::say(format!("strands: {what}, aborting\n").as_bytes());
         std::process::abort();
     }
 }
@@ -368,7 +376,8 @@ fn report_panic(
     });
     let name = identity.and_then(Identity::name);
     let named = name.map(|name| format!(" {name:?}")).unwrap_or_default();
-    eprintln!("goroutine {id}{named}, born at {birth}, panicked, and nobody joined it: {message}");
+    let who = format!("goroutine {id}{named}, born at {birth},");
+    sys::say(format!("{who} panicked, and nobody joined it: {message}\n").as_bytes());
 }
 
 /// The handle's side of a goroutine. Dropping it detaches.
@@ -396,7 +405,7 @@ impl<T> Join<T> {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.goroutine().join.load(Ordering::Acquire) == ENDED
+        matches!(self.goroutine().join.load(Ordering::Acquire), ENDED | TAKEN)
     }
 
     pub(crate) fn identity(&self) -> Arc<Identity> {
@@ -840,7 +849,7 @@ pub(super) fn pages_in_use(slot: SlotRef) -> Option<usize> {
     let (id, lowest) = unsafe {
         ((*record).id.load(Ordering::Acquire), (*record).lowest_used.load(Ordering::Relaxed))
     };
-    let page = crate::sys::mem::page_size();
+    let page = sys::mem::page_size();
     // One that has not been suspended yet runs just now: it needs all it has.
     (id != 0)
         .then(|| if lowest == 0 { usize::MAX } else { (slot.end() - lowest).div_ceil(page) + 1 })

@@ -295,7 +295,7 @@ fn worker_main(worker: &'static Worker, assignment: Assignment) {
     struct AbortOnUnwind;
     impl Drop for AbortOnUnwind {
         fn drop(&mut self) {
-            eprintln!("strands: a worker has panicked; this is a bug in strands");
+            sys::say(b"strands: a worker has panicked; this is a bug in strands\n");
             std::process::abort();
         }
     }

@@ -46,6 +46,8 @@ const TIMERS_EVERY: u32 = 16;
 /// How many goroutines in a row may run out of turn because another has just woken them. A pair that
 /// wakes each other for ever must not starve the list. Guessed; see `benches` before changing.
 const NEXT_IN_A_ROW: u32 = 32;
+/// How often the ring goes before the next slot. Goroutines each of which spawns the next keep the slot full.
+const RING_EVERY: u32 = 32;
 /// How long a worker searches before it sleeps, in nanoseconds: about what a wake-up costs.
 const SEARCH: u64 = 20_000;
 /// The same when its last sleep was long, so that work is rare.
@@ -286,6 +288,7 @@ impl Here {
         if let Some(assignment) = first {
             self.take_assignment(assignment);
         }
+        self.runtime.monitor.nudge();
         loop {
             let task = match self.pick() {
                 Some(task) => task,
@@ -322,9 +325,9 @@ impl Here {
         // each other, or spawn each other, would keep all others waiting.
         let fresh_first = tick.is_multiple_of(2);
         let task = if fresh_first {
-            self.pop_fresh().or_else(|| self.pop_home())
+            self.pop_fresh(tick).or_else(|| self.pop_home())
         } else {
-            self.pop_home().or_else(|| self.pop_fresh())
+            self.pop_home().or_else(|| self.pop_fresh(tick))
         };
         task.or_else(|| self.pop_injector().map(Task::Fresh))
     }
@@ -352,14 +355,21 @@ impl Here {
     }
 
     #[inline]
-    fn pop_fresh(self) -> Option<Task> {
+    fn pop_fresh(self, tick: u32) -> Option<Task> {
         let processor = self.own.processor.get()?;
         if self.runtime.processors[processor].queue().is_empty() {
             return None;
         }
         let entered = self.enter()?;
+        let queue = entered.queue();
+        if tick.is_multiple_of(RING_EVERY)
+            // SAFETY: entered.
+            && let Some(goroutine) = unsafe { queue.ring().pop() }
+        {
+            return Some(Task::Fresh(goroutine));
+        }
         // SAFETY: entered.
-        unsafe { entered.queue().pop() }.map(Task::Fresh)
+        unsafe { queue.pop() }.map(Task::Fresh)
     }
 
     fn pop_injector(self) -> Option<NonNull<Goroutine>> {
@@ -499,7 +509,6 @@ impl Here {
             runtime.timers.stop_keeping(until);
         }
         let mail = self.get_up();
-        runtime.monitor.nudge();
         if kept.is_some() {
             runtime.timers.fire(after);
         }
@@ -512,8 +521,12 @@ impl Here {
     }
 
     /// Comes off the list of sleepers; true if there was mail. Otherwise takes a processor if one is idle.
+    ///
+    /// The monitor sleeps only while all workers are on the list, and is told by whoever comes off it.
     fn get_up(self) -> bool {
-        if self.runtime.idle.get_up(Bed(self.worker())) {
+        let alone = self.runtime.idle.get_up(Bed(self.worker()));
+        self.runtime.monitor.nudge();
+        if alone {
             self.take_idle_processor();
             return false;
         }

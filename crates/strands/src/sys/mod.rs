@@ -7,10 +7,30 @@ pub(crate) mod mem;
 pub(crate) mod probe;
 pub(crate) mod signal;
 
+use std::io;
+
 /// The kernel's id of the calling thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: gettid takes nothing and always succeeds.
     unsafe { libc::gettid() }
+}
+
+/// Writes a text to standard error, in one piece if the kernel lets it.
+///
+/// Not by `eprint!`: that panics where nothing can be written (a full disk, a reader that has gone), and
+/// takes a lock that a suspended goroutine may hold for ever.
+pub(crate) fn say(text: &[u8]) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        // SAFETY: `rest` is live and initialised; `write` is allowed in signal handlers.
+        let n = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
+        match usize::try_from(n) {
+            Ok(n) => rest = &rest[n..],
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            // Nobody is listening. There is no one left to tell.
+            Err(_) => return,
+        }
+    }
 }
 
 /// Asks the kernel to wake the calling thread as near to its time-outs as it can, instead of the

@@ -217,17 +217,7 @@ impl SigWriter {
     }
 
     pub(crate) fn flush(&mut self) {
-        let mut rest = &self.buffer[..self.used];
-        while !rest.is_empty() {
-            // SAFETY: `rest` is live and initialised; `write` is allowed in handlers.
-            let n = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
-            match usize::try_from(n) {
-                Ok(n) => rest = &rest[n..],
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                // Nobody is listening. There is no one left to tell.
-                Err(_) => break,
-            }
-        }
+        super::say(&self.buffer[..self.used]);
         self.used = 0;
     }
 }

@@ -32,6 +32,8 @@
 //! blocked for a while asks `sched::watch` to look for deadlocks.
 
 mod lock;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod reason;
 mod thread;
 

@@ -91,11 +91,13 @@ impl ThreadParker {
         parker
     }
 
-    /// Under loom each wait makes its own: loom's threads have no thread-locals that end with a model.
+    /// The calling thread's own.
     #[cfg(loom)]
     pub(crate) fn current() -> Arc<ThreadParker> {
-        let _: (fn() -> Instant, Option<(Mutex<()>, Weak<()>)>) = (epoch, None);
-        Arc::new(ThreadParker::new(None, 0))
+        loom::thread_local! {
+            static PARKER: Arc<ThreadParker> = Arc::new(ThreadParker::new(None, 0));
+        }
+        PARKER.with(Arc::clone)
     }
 
     fn new(name: Option<String>, tid: i32) -> ThreadParker {
@@ -116,7 +118,7 @@ impl ThreadParker {
         self.note(why);
         // Ordering: Acquire pairs with the Release in `wake`, here and below.
         if self.state.replace(AWAKE, asleep, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            self.state.store(AWAKE, Ordering::Release);
+            self.use_wake_up();
             return true;
         }
         if deadline.is_none() {
@@ -141,7 +143,7 @@ impl ThreadParker {
                             .replace(asleep, AWAKE, Ordering::AcqRel, Ordering::Acquire)
                             .is_ok();
                         if !gave_up {
-                            self.state.store(AWAKE, Ordering::Release);
+                            self.use_wake_up();
                         }
                         return !gave_up;
                     }
@@ -151,7 +153,7 @@ impl ThreadParker {
             };
             self.state.wait(asleep, timeout);
             if self.state.load(Ordering::Acquire) == WOKEN {
-                self.state.store(AWAKE, Ordering::Release);
+                self.use_wake_up();
                 return true;
             }
             if deadline.is_none() && patience.take().is_some() {
@@ -161,19 +163,26 @@ impl ThreadParker {
         }
     }
 
+    /// Uses up a pending wake-up, or all of them if there were several.
+    ///
+    /// By a swap, and [`wake`](Self::wake) changes `WOKEN` to `WOKEN` likewise. With a store here and a load
+    /// there a wake-up could be lost: one that came late is pending, from a wait that ended without it. Now
+    /// the waker of the next wait sets `finished` and then finds `WOKEN`; we set `AWAKE` and then find
+    /// `finished` not set. Each has missed the other's store, and we sleep for good.
+    fn use_wake_up(&self) {
+        self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+
     /// Wakes the thread, or lets its next sleep end at once.
     pub(crate) fn wake(&self) {
         // The thread leaves the count before it can know that it is awake.
         let mut seen = self.state.load(Ordering::Relaxed);
         loop {
-            if seen == WOKEN {
-                return;
-            }
             if seen == ASLEEP_FOR_GOOD {
                 count_blocked(false);
             }
             match self.state.replace(seen, WOKEN, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if seen == AWAKE => return,
+                Ok(_) if seen == AWAKE || seen == WOKEN => return,
                 Ok(_) => return Futex::wake_one(&self.state),
                 Err(now) => {
                     if seen == ASLEEP_FOR_GOOD {
@@ -183,6 +192,11 @@ impl ThreadParker {
                 }
             }
         }
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn is_woken(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == WOKEN
     }
 
     fn note(&self, why: Reason) {

@@ -1,0 +1,3 @@
+module strands-bench
+
+go 1.23

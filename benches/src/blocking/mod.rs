@@ -1,0 +1,69 @@
+//! The workloads in blocking style, for runtimes whose goroutines are plain closures: strands,
+//! may and OS threads. `futures` holds the same workloads in async style, line for line.
+
+mod channels;
+mod disturbed;
+mod parked;
+mod tasks;
+
+use std::time::Duration;
+
+use crate::measure::Metric;
+use crate::workload::{Sizes, Workload};
+
+/// A runtime that runs closures, each returning a number.
+pub(crate) trait Runtime: 'static {
+    type Handle: Send + 'static;
+
+    /// Prepares the process; called once, on the main thread.
+    fn enter(procs: usize);
+    /// Runs `f` as a goroutine (of the runtime's main kind) and waits for it on the main thread.
+    fn root<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T;
+    fn go(f: impl FnOnce() -> u64 + Send + 'static) -> Self::Handle;
+    /// As `go`, with a stack of 64 KiB.
+    fn go_dense(f: impl FnOnce() -> u64 + Send + 'static) -> Self::Handle;
+    /// Waits for the goroutine and returns its number; panics if it has panicked.
+    fn join(handle: Self::Handle) -> u64;
+    fn yield_now();
+    fn sleep(length: Duration);
+}
+
+/// Channels of numbers. A capacity that the peer lacks is replaced by its nearest equivalent.
+pub(crate) trait Channels: 'static {
+    type Tx: Send + 'static;
+    type Rx: Send + 'static;
+
+    fn channel(capacity: usize) -> (Self::Tx, Self::Rx);
+    /// Whether the message was taken: `false` when the receivers have gone.
+    fn send(tx: &Self::Tx, value: u64) -> bool;
+    /// `None` when the senders have gone.
+    fn recv(rx: &mut Self::Rx) -> Option<u64>;
+    /// A second sender.
+    fn another_tx(tx: &Self::Tx) -> Self::Tx;
+    /// A second receiver.
+    fn another_rx(rx: &Self::Rx) -> Self::Rx;
+}
+
+/// Runs one workload in this process.
+pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
+    R::enter(sizes.procs);
+    match workload {
+        Workload::SpawnJoin => R::root(move || tasks::spawn_join::<R>(&sizes)),
+        Workload::Yield2 => R::root(move || tasks::yields::<R>(2, &sizes)),
+        Workload::Yield1000 => R::root(move || tasks::yields::<R>(1_000, &sizes)),
+        Workload::Skynet => R::root(move || tasks::skynet::<R, C>(&sizes)),
+        Workload::PingPong => R::root(move || channels::ping_pong::<R, C>(&sizes)),
+        Workload::Spsc => R::root(move || channels::spsc::<R, C>(&sizes)),
+        Workload::Mpmc => R::root(move || channels::mpmc::<R, C>(&sizes)),
+        Workload::Ring => R::root(move || channels::ring::<R, C>(&sizes)),
+        Workload::Sieve => R::root(move || channels::sieve::<R, C>(&sizes)),
+        Workload::Parked1m => R::root(move || parked::parked::<R, C>(sizes.parked_dense, true)),
+        Workload::Parked100kDefault => {
+            R::root(move || parked::parked::<R, C>(sizes.parked_default, false))
+        }
+        Workload::ManySleeps => R::root(move || parked::many_sleeps::<R>(&sizes)),
+        Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
+        Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
+        Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
+    }
+}

@@ -1,0 +1,175 @@
+//! The peers: their names, which workloads fit them, and how each is run in this process.
+
+use crate::measure::Metric;
+use crate::peers::may::{May, Spsc};
+use crate::peers::smol::{Smol, SmolPool};
+use crate::peers::strands::Strands;
+use crate::peers::threads::{Crossbeam, Flume, Kanal, Std, Threads};
+use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
+use crate::workload::{Sizes, Workload};
+use crate::{blocking, futures};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Strands,
+    Go,
+    Tokio,
+    TokioPool,
+    KanalTokio,
+    FlumeTokio,
+    Smol,
+    SmolPool,
+    May,
+    MaySpsc,
+    Threads,
+    CrossbeamThreads,
+    KanalThreads,
+    FlumeThreads,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Peer; 14] = [
+        Peer::Strands,
+        Peer::Go,
+        Peer::Tokio,
+        Peer::TokioPool,
+        Peer::KanalTokio,
+        Peer::FlumeTokio,
+        Peer::Smol,
+        Peer::SmolPool,
+        Peer::May,
+        Peer::MaySpsc,
+        Peer::Threads,
+        Peer::CrossbeamThreads,
+        Peer::KanalThreads,
+        Peer::FlumeThreads,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Strands => "strands",
+            Peer::Go => "go",
+            Peer::Tokio => "tokio",
+            Peer::TokioPool => "tokio-pool",
+            Peer::KanalTokio => "kanal-tokio",
+            Peer::FlumeTokio => "flume-tokio",
+            Peer::Smol => "smol",
+            Peer::SmolPool => "smol-pool",
+            Peer::May => "may",
+            Peer::MaySpsc => "may-spsc",
+            Peer::Threads => "threads",
+            Peer::CrossbeamThreads => "crossbeam-threads",
+            Peer::KanalThreads => "kanal-threads",
+            Peer::FlumeThreads => "flume-threads",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Peer> {
+        Peer::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// Whether the workload says something about this peer that no other row says.
+    pub(crate) fn fits(self, workload: Workload) -> bool {
+        use Workload::*;
+        match self {
+            Peer::Strands | Peer::Go | Peer::Smol => true,
+            // Without a bound the sieve's generator fills the memory.
+            Peer::May => workload != Sieve,
+            Peer::MaySpsc => matches!(workload, PingPong | Spsc | Ring),
+            // Its channel has one consumer.
+            Peer::Tokio => workload != Mpmc,
+            // The same runtimes with other channels.
+            Peer::KanalTokio | Peer::FlumeTokio => {
+                matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve)
+            }
+            // The same runtimes, told that a call blocks.
+            Peer::TokioPool | Peer::SmolPool => workload == BlockedThreads,
+            // As many threads as the others' goroutines: where a machine can have them.
+            Peer::Threads => matches!(
+                workload,
+                SpawnJoin
+                    | Yield2
+                    | Yield1000
+                    | PingPong
+                    | Spsc
+                    | Ring
+                    | BlockedThreads
+                    | HogLatency
+            ),
+            Peer::CrossbeamThreads | Peer::KanalThreads | Peer::FlumeThreads => {
+                matches!(workload, PingPong | Spsc | Mpmc)
+            }
+        }
+    }
+
+    /// How this peer's row differs from the workload as strands does it, if it does.
+    pub(crate) fn note(self, workload: Workload) -> Option<&'static str> {
+        use Workload::*;
+        let rendezvous = matches!(workload, PingPong | Ring | Sieve);
+        match (self, workload) {
+            (Peer::Tokio, Parked1m | Parked100kDefault) => {
+                Some("waits on a semaphore; tasks have no stacks")
+            }
+            (Peer::Smol, Parked1m | Parked100kDefault) => {
+                Some("channel of capacity 1; tasks have no stacks")
+            }
+            (Peer::Tokio | Peer::Smol, BlockedThreads) => Some("blocking call made plainly"),
+            (Peer::TokioPool, _) => Some("blocking call through spawn_blocking"),
+            (Peer::SmolPool, _) => Some("blocking call through unblock"),
+            (Peer::Tokio | Peer::Smol, _) if rendezvous => Some("capacity 1 for rendezvous"),
+            (Peer::May, Yield2 | Yield1000) => Some("its yield lets in none that has not started"),
+            (Peer::Threads, Yield1000) => Some("starting the threads included"),
+            (Peer::May, Parked100kDefault) => Some("mpmc, unbounded; default stacks of 32 KiB"),
+            (Peer::May, _) if rendezvous || matches!(workload, Spsc | Mpmc | Skynet | Parked1m) => {
+                Some("mpmc, unbounded")
+            }
+            (Peer::MaySpsc, _) => Some("spsc, unbounded"),
+            (Peer::Threads, PingPong | Spsc | Ring) => Some("std sync_channel"),
+            _ => None,
+        }
+    }
+
+    /// Runs the workload in this process. Go has a program of its own.
+    pub(crate) fn run_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
+        let parked = matches!(workload, Workload::Parked1m | Workload::Parked100kDefault);
+        match self {
+            Peer::Go => unreachable!("a Rust process does not run Go"),
+            Peer::Strands => blocking::run::<Strands, Strands>(workload, sizes),
+            Peer::May => blocking::run::<May, May>(workload, sizes),
+            Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
+            Peer::Threads => blocking::run::<Threads, Std>(workload, sizes),
+            Peer::CrossbeamThreads => blocking::run::<Threads, Crossbeam>(workload, sizes),
+            Peer::KanalThreads => blocking::run::<Threads, Kanal>(workload, sizes),
+            Peer::FlumeThreads => blocking::run::<Threads, Flume>(workload, sizes),
+            Peer::Tokio if parked => futures::run::<Tokio, Permits>(workload, sizes),
+            Peer::Tokio => futures::run::<Tokio, Tokio>(workload, sizes),
+            Peer::TokioPool => futures::run::<TokioPool, Tokio>(workload, sizes),
+            Peer::KanalTokio => futures::run::<Tokio, tokio::Kanal>(workload, sizes),
+            Peer::FlumeTokio => futures::run::<Tokio, tokio::Flume>(workload, sizes),
+            Peer::Smol => futures::run::<Smol, Smol>(workload, sizes),
+            Peer::SmolPool => futures::run::<SmolPool, Smol>(workload, sizes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_back() {
+        for peer in Peer::ALL {
+            assert_eq!(Peer::parse(peer.name()), Some(peer));
+        }
+    }
+
+    #[test]
+    fn every_target_names_a_peer_that_fits() {
+        for workload in Workload::ALL {
+            for target in workload.targets() {
+                let peer = target.peer.map(|name| Peer::parse(name).expect(name));
+                assert!(peer.is_none_or(|peer| peer.fits(workload)));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! strands, through its public API.
+
+use std::time::Duration;
+
+use strands::channel::{Receiver, Sender, bounded};
+use strands::thread::{Builder, JoinHandle};
+
+use crate::blocking::{Channels, Runtime};
+
+pub(crate) struct Strands;
+
+impl Runtime for Strands {
+    type Handle = JoinHandle<u64>;
+
+    /// The processors come from `STRANDS_MAXPROCS`.
+    fn enter(_procs: usize) {}
+
+    fn root<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+        strands::run(f)
+    }
+
+    fn go(f: impl FnOnce() -> u64 + Send + 'static) -> Self::Handle {
+        strands::go(f)
+    }
+
+    fn go_dense(f: impl FnOnce() -> u64 + Send + 'static) -> Self::Handle {
+        let builder = Builder::new().stack_size(64 << 10);
+        builder.spawn(f).expect("memory for a goroutine")
+    }
+
+    fn join(handle: Self::Handle) -> u64 {
+        handle.join().expect("a goroutine panicked")
+    }
+
+    fn yield_now() {
+        strands::yield_now();
+    }
+
+    fn sleep(length: Duration) {
+        strands::sleep(length);
+    }
+}
+
+impl Channels for Strands {
+    type Tx = Sender<u64>;
+    type Rx = Receiver<u64>;
+
+    fn channel(capacity: usize) -> (Self::Tx, Self::Rx) {
+        bounded(capacity)
+    }
+
+    fn send(tx: &Self::Tx, value: u64) -> bool {
+        tx.send(value).is_ok()
+    }
+
+    fn recv(rx: &mut Self::Rx) -> Option<u64> {
+        rx.recv().ok()
+    }
+
+    fn another_tx(tx: &Self::Tx) -> Self::Tx {
+        tx.clone()
+    }
+
+    fn another_rx(rx: &Self::Rx) -> Self::Rx {
+        rx.clone()
+    }
+}

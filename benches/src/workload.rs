@@ -1,0 +1,247 @@
+//! The workloads: their names, sizes and targets.
+
+use std::time::Duration;
+
+/// What is measured. `README.md` describes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    SpawnJoin,
+    Yield2,
+    Yield1000,
+    PingPong,
+    Spsc,
+    Mpmc,
+    Ring,
+    Sieve,
+    Skynet,
+    Parked1m,
+    Parked100kDefault,
+    BlockedThreads,
+    HogLatency,
+    ManySleeps,
+    IdleCpu,
+}
+
+use Workload::*;
+
+impl Workload {
+    pub(crate) const ALL: [Workload; 15] = [
+        SpawnJoin,
+        Yield2,
+        Yield1000,
+        PingPong,
+        Spsc,
+        Mpmc,
+        Ring,
+        Sieve,
+        Skynet,
+        Parked1m,
+        Parked100kDefault,
+        BlockedThreads,
+        HogLatency,
+        ManySleeps,
+        IdleCpu,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SpawnJoin => "spawn_join",
+            Yield2 => "yield_2",
+            Yield1000 => "yield_1000",
+            PingPong => "ping_pong",
+            Spsc => "spsc_128",
+            Mpmc => "mpmc_4x4_128",
+            Ring => "ring_10000",
+            Sieve => "sieve",
+            Skynet => "skynet",
+            Parked1m => "parked_1m",
+            Parked100kDefault => "parked_100k_default",
+            BlockedThreads => "blocked_threads",
+            HogLatency => "hog_latency",
+            ManySleeps => "many_sleeps",
+            IdleCpu => "idle_cpu",
+        }
+    }
+
+    /// One line for the head of its table.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            SpawnJoin => "spawn one and join it, from inside a goroutine",
+            Yield2 => "two goroutines yielding: wall time / all yields",
+            Yield1000 => "1,000 goroutines yielding: wall time / all yields",
+            PingPong => "a round trip over two rendezvous channels",
+            Spsc => "one producer, one consumer, capacity 128: a message",
+            Mpmc => "4 producers, 4 consumers, capacity 128: a message",
+            Ring => "a token round a ring of 10,000, rendezvous channels: a hop",
+            Sieve => "prime sieve, 2,500 primes, a goroutine and a rendezvous channel each",
+            Skynet => "1,000,000 leaves under a tree of tens, results by channel",
+            Parked1m => "1,000,000 goroutines with 64 KiB stacks parked on a channel",
+            Parked100kDefault => "100,000 goroutines with default stacks parked on a channel",
+            BlockedThreads => {
+                "2 raw 1 s blocking calls per processor, then 1,000 fresh goroutines: till all are done"
+            }
+            HogLatency => "one CPU hog per processor; a fresh goroutine each 5 ms: till it runs",
+            ManySleeps => "100,000 sleeps of 1 to 500 ms",
+            IdleCpu => "processor time used in 1 s of idleness after work",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Workload> {
+        Workload::ALL.into_iter().find(|w| w.name() == name)
+    }
+
+    /// These show what happens to others when every one of *several* processors is held.
+    pub(crate) fn wants_two_processors(self) -> bool {
+        matches!(self, BlockedThreads | HogLatency)
+    }
+
+    pub(crate) fn targets(self) -> Vec<Target> {
+        match self {
+            SpawnJoin => vec![
+                Target::ratio("each", Bound::AtMost(0.5), "go"),
+                Target::ratio("each", Bound::Below(1.0), "smol"),
+            ],
+            Yield2 | Yield1000 => vec![Target::value("each", Bound::AtMost(25.0))],
+            PingPong => vec![Target::ratio("each", Bound::AtMost(0.33), "go")],
+            Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
+            Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
+            BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What strands has to reach.
+pub(crate) struct Target {
+    pub(crate) metric: &'static str,
+    pub(crate) bound: Bound,
+    /// The peer whose median the bound multiplies; an absolute bound has none.
+    pub(crate) peer: Option<&'static str>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    Below(f64),
+}
+
+impl Bound {
+    pub(crate) fn admits(self, value: f64) -> bool {
+        match self {
+            Bound::AtMost(limit) => value <= limit,
+            Bound::Below(limit) => value < limit,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bound::AtMost(limit) => write!(f, "≤ {limit}"),
+            Bound::Below(limit) => write!(f, "< {limit}"),
+        }
+    }
+}
+
+impl Target {
+    fn value(metric: &'static str, bound: Bound) -> Target {
+        Target { metric, bound, peer: None }
+    }
+
+    fn ratio(metric: &'static str, bound: Bound, peer: &'static str) -> Target {
+        Target { metric, bound, peer: Some(peer) }
+    }
+}
+
+/// How much of each workload a process does.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) procs: usize,
+    /// How long the timed run of a paced workload lasts at least.
+    pub(crate) budget: Duration,
+    pub(crate) ring: u64,
+    pub(crate) primes: usize,
+    pub(crate) leaves: u64,
+    pub(crate) parked_dense: usize,
+    pub(crate) parked_default: usize,
+    pub(crate) block: Duration,
+    pub(crate) fresh: u64,
+    pub(crate) hog: Duration,
+    pub(crate) sleeps: u64,
+    pub(crate) idle: Duration,
+}
+
+impl Sizes {
+    pub(crate) fn full(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            budget: Duration::from_millis(300),
+            ring: 10_000,
+            primes: 2_500,
+            leaves: 1_000_000,
+            parked_dense: 1_000_000,
+            parked_default: 100_000,
+            block: Duration::from_secs(1),
+            fresh: 1_000,
+            hog: Duration::from_secs(2),
+            sleeps: 100_000,
+            idle: Duration::from_secs(1),
+        }
+    }
+
+    /// For smoke tests: the same shapes, too small to mean anything. `go/main.go` has the same
+    /// figures.
+    pub(crate) fn quick(procs: usize) -> Sizes {
+        Sizes {
+            procs,
+            budget: Duration::from_millis(20),
+            ring: 100,
+            primes: 50,
+            leaves: 1_000,
+            parked_dense: 1_000,
+            parked_default: 1_000,
+            block: Duration::from_millis(100),
+            fresh: 100,
+            hog: Duration::from_millis(200),
+            sleeps: 1_000,
+            idle: Duration::from_millis(100),
+        }
+    }
+}
+
+/// The `n`-th prime, to check the sieve's last one against.
+pub(crate) fn nth_prime(n: usize) -> u64 {
+    let mut primes: Vec<u64> = Vec::with_capacity(n);
+    let mut candidate = 2;
+    while primes.len() < n {
+        let mut smaller = primes.iter().take_while(|&&p| p * p <= candidate);
+        if smaller.all(|p| candidate % p != 0) {
+            primes.push(candidate);
+        }
+        candidate += 1;
+    }
+    primes[n - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_back() {
+        for workload in Workload::ALL {
+            assert_eq!(Workload::parse(workload.name()), Some(workload));
+        }
+    }
+
+    #[test]
+    fn the_2500th_prime() {
+        assert_eq!(nth_prime(2_500), 22_307);
+    }
+
+    #[test]
+    fn bounds_differ_at_the_limit() {
+        assert!(Bound::AtMost(1.0).admits(1.0));
+        assert!(!Bound::Below(1.0).admits(1.0));
+    }
+}
