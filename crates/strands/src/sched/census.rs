@@ -11,15 +11,17 @@
 //!    counted that has been woken. A thread that does anything else, be it asleep in a system call, may
 //!    hold a channel's end: that is life.
 //!
-//! All of it is read twice, with the same counts of progress before and after, so that nothing can have
-//! moved from a place not yet looked at to one looked at already.
+//! All of it is read twice, and the counts that begin a reading must be the same: no goroutine has had a
+//! turn, no thread was woken, none of ours has ended. So all that the first reading saw held at the same
+//! time, and nothing can have moved from a place not yet looked at to one looked at already: not even a
+//! thread that woke another and ended before it was counted.
 
-use super::goroutine::Look;
 use super::runtime::Runtime;
+use super::started::Look;
 use super::timers::NEVER;
 use crate::stack::{SigWriter, SlotRef};
 use crate::sys;
-use crate::wait;
+use crate::wait::{self, Sleeps};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -69,13 +71,21 @@ struct Evidence {
     waiting: bool,
     elsewhere: bool,
     progress: u64,
-    blocked: usize,
+    sleeps: Sleeps,
+    ours: usize,
+}
+
+/// How many turns goroutines have had.
+pub(super) fn progress(runtime: &Runtime) -> u64 {
+    runtime.workers().iter().map(|worker| worker.progress()).sum()
 }
 
 fn evidence(runtime: &Runtime) -> Evidence {
+    let progress = progress(runtime);
     let tallies = runtime.tallies();
     // In this order: a thread that starts meanwhile is in the second count only, and speaks for life.
-    let blocked = wait::blocked_threads();
+    let sleeps = Sleeps::count();
+    let blocked = sleeps.in_progress();
     let ours = runtime.alive() + runtime.spares.threads() + 1;
     let threads = sys::probe::thread_count();
     Evidence {
@@ -84,8 +94,9 @@ fn evidence(runtime: &Runtime) -> Evidence {
             || !is_quiet(runtime),
         waiting: tallies.spawned > tallies.ended || blocked > 0,
         elsewhere: threads.is_none_or(|threads| threads > ours + blocked),
-        progress: runtime.workers().iter().map(|w| w.progress()).sum(),
-        blocked,
+        progress,
+        sleeps,
+        ours,
     }
 }
 

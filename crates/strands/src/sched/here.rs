@@ -4,7 +4,7 @@
 //! only and cannot leave it. Goroutines get theirs from a thread-local by way of a function that is never
 //! inlined, so that no address of a thread-local lives across a switch.
 
-use super::goroutine::Started;
+use super::started::Started;
 use super::worker::Worker;
 use crate::config::PanicPolicy;
 use crate::wait;

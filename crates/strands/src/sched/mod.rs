@@ -13,7 +13,8 @@
 //!
 //! | file | story |
 //! |---|---|
-//! | `goroutine` | a goroutine's two records, from birth to join |
+//! | `goroutine`, `started` | a goroutine's two records, from birth to end |
+//! | `spawn`, `join` | making goroutines, and the handle's side |
 //! | `worker` | the loop: what runs next, searching, sleeping |
 //! | `processor` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
@@ -62,18 +63,21 @@ mod clock;
 mod goroutine;
 mod here;
 pub(crate) mod idle;
+mod join;
 mod monitor;
 mod panic_count;
 pub(crate) mod parker;
 mod processor;
 mod runtime;
 mod spawn;
+mod started;
 mod timers;
 mod worker;
 
 pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
-pub(crate) use goroutine::{Completion, Join};
+pub(crate) use goroutine::Completion;
+pub(crate) use join::Join;
 pub(crate) use runtime::Runtime;
 pub(crate) use spawn::{Order, spawn};
 
@@ -113,13 +117,13 @@ pub(crate) fn sleep(time: Duration) {
 
 /// Who runs here: the goroutine, or else the thread.
 pub(crate) fn identity() -> Arc<Identity> {
-    here::current().map_or_else(Identity::of_os_thread, goroutine::Started::identity)
+    here::current().map_or_else(Identity::of_os_thread, started::Started::identity)
 }
 
 /// A thread has been blocked for a while: somebody should look whether anything can still wake it.
 #[cold]
 pub(crate) fn watch() {
     if let Ok(runtime) = Runtime::get() {
-        runtime.monitor.nudge();
+        runtime.monitor.ask();
     }
 }

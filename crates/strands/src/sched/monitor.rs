@@ -18,11 +18,12 @@
 use super::parker::Parker;
 use super::runtime::Runtime;
 use super::worker::Worker;
-use super::{census, goroutine};
+use super::{census, started};
 use crate::stack::{Progress, Scanner, SlotRef};
 use crate::sys;
 use crate::sys::probe::{Activity, Probe};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MICRO: u64 = 1_000;
@@ -53,16 +54,24 @@ const LAST_LOOK: Duration = Duration::from_secs(60);
 /// The monitor as the others see it.
 pub(crate) struct Monitor {
     parker: Parker,
+    /// A thread has asked for a look.
+    asked: AtomicBool,
 }
 
 impl Monitor {
     pub(super) fn new() -> Monitor {
-        Monitor { parker: Parker::new() }
+        Monitor { parker: Parker::new(), asked: AtomicBool::new(false) }
     }
 
     /// Wakes it, if it sleeps because nothing ran.
     #[inline]
     pub(super) fn nudge(&self) {
+        self.parker.wake();
+    }
+
+    /// Has it look for a deadlock, now or when all is quiet.
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
         self.parker.wake();
     }
 }
@@ -138,14 +147,22 @@ impl Watch {
             let worker = owner.and_then(|owner| runtime.worker(owner));
             let progress = worker.map_or(0, Worker::progress);
             let seen = &mut self.seen[at];
-            if worker.is_none() || seen.owner != owner || seen.progress != progress {
+            let waiting =
+                !runtime.processors[at].queue().is_empty() || !runtime.injector.is_empty();
+            let Some(worker) = worker else {
+                *seen = Seen { owner, progress, since: now };
+                if waiting && runtime.idle.any_idle() {
+                    // It was to go to a new thread, perhaps, which was refused. Try again.
+                    stuck = true;
+                    runtime.announce();
+                }
+                continue;
+            };
+            if seen.owner != owner || seen.progress != progress {
                 *seen = Seen { owner, progress, since: now };
                 continue;
             }
-            let Some(worker) = worker else { continue };
             let idle_for = now - seen.since;
-            let waiting =
-                !runtime.processors[at].queue().is_empty() || !runtime.injector.is_empty();
             if !waiting {
                 continue;
             }
@@ -172,7 +189,7 @@ impl Watch {
         // It may have gone on meanwhile. That costs it a processor, and nothing else.
         if runtime.processors[at].retake(worker.index()) {
             let count = if blocked { &runtime.taken_blocked } else { &runtime.taken_hogging };
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            count.fetch_add(1, Ordering::Relaxed);
             runtime.hand_over(at);
         }
     }
@@ -214,14 +231,24 @@ impl Watch {
         let runtime = self.runtime;
         let mut patience = FIRST_LOOK;
         loop {
+            if runtime.monitor.asked.swap(false, Ordering::Relaxed) {
+                patience = FIRST_LOOK;
+            }
+            let progress = census::progress(runtime);
             let life = census::life(runtime);
             if life == census::Life::None {
                 census::report_deadlock(runtime);
             }
             runtime.monitor.parker.lie_down();
-            if !census::is_quiet(runtime) {
+            // A worker that was up and is asleep again has told us, and we were not asleep to hear it. It may
+            // have used up what we took for a sign of life.
+            if !census::is_quiet(runtime) || census::progress(runtime) != progress {
                 runtime.monitor.parker.get_up();
                 return;
+            }
+            if runtime.monitor.asked.load(Ordering::Relaxed) {
+                runtime.monitor.parker.get_up();
+                continue;
             }
             let timeout = (life == census::Life::PerhapsElsewhere).then_some(patience);
             runtime.monitor.parker.sleep(timeout);
@@ -255,7 +282,7 @@ impl Watch {
         let mut parked: Vec<SlotRef> = Vec::new();
         let mut free = false;
         let progress = self.scanner.step(&self.runtime.stacks, TRIM_SLOTS, |slot, pages| {
-            match goroutine::pages_in_use(slot) {
+            match started::pages_in_use(slot) {
                 Some(used) if pages > used => parked.push(slot),
                 Some(_) => {}
                 // A page or two more are soon in use again.
@@ -268,7 +295,7 @@ impl Watch {
                     let mine: Vec<SlotRef> = parked
                         .iter()
                         .copied()
-                        .filter(|slot| goroutine::home_of(*slot) == Some(worker.index()))
+                        .filter(|slot| started::home_of(*slot) == Some(worker.index()))
                         .collect();
                     if !mine.is_empty() || free {
                         worker.ask_to_trim(&mine, free);

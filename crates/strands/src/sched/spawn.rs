@@ -1,7 +1,8 @@
 //! Making goroutines.
 
-use super::goroutine::{self, Birth, Completion, Join, Traits};
+use super::goroutine::{self, Birth, Completion, Traits};
 use super::here::Here;
+use super::join::Join;
 use super::runtime::Runtime;
 use crate::stack::Class;
 use std::io;

@@ -39,7 +39,9 @@ mod thread;
 
 pub(crate) use lock::ShortLock;
 pub(crate) use reason::{Reason, WaitKind};
-pub(crate) use thread::{ThreadParker, blocked_threads, for_each_blocked_thread};
+#[cfg(not(loom))]
+pub(crate) use thread::Sleeps;
+pub(crate) use thread::{ThreadParker, for_each_blocked_thread};
 
 use crate::primitive::Arc;
 use crate::primitive::atomic::{AtomicUsize, Ordering};

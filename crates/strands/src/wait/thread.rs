@@ -8,13 +8,13 @@
 //! | `ASLEEP_FOR_GOOD` | likewise, with no deadline: the thread cannot go on unless it is woken |
 //! | `WOKEN` | a wake-up is pending |
 //!
-//! [`blocked_threads`] counts the threads that are `ASLEEP_FOR_GOOD`, and errs on one side only: a thread
+//! [`Sleeps`] counts the threads that are `ASLEEP_FOR_GOOD`, and errs on one side only: a thread
 //! goes on the count after it has fallen asleep, and the *waker* takes it off before it wakes it. So the
 //! count (which may dip below zero for a moment) never includes a thread that can still run.
 
 use super::{Reason, WaitKind};
 use crate::primitive::{Arc, Futex};
-use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,24 +37,38 @@ pub(crate) struct ThreadParker {
     tid: i32,
 }
 
+/// How often threads have fallen asleep with no deadline, and how often they have been woken. Both only
+/// grow, so two looks that find the same have missed nothing in between.
 #[cfg(not(loom))]
-static BLOCKED: AtomicIsize = AtomicIsize::new(0);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sleeps {
+    began: u64,
+    ended: u64,
+}
 
-/// How many threads sleep with no deadline, woken by nobody yet.
 #[cfg(not(loom))]
-pub(crate) fn blocked_threads() -> usize {
-    BLOCKED.load(Ordering::SeqCst).max(0) as usize
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+#[cfg(not(loom))]
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(not(loom))]
+impl Sleeps {
+    pub(crate) fn count() -> Sleeps {
+        // In this order: what happens meanwhile makes the sleepers fewer.
+        let began = BEGAN.load(Ordering::SeqCst);
+        Sleeps { began, ended: ENDED.load(Ordering::SeqCst) }
+    }
+
+    /// How many threads sleep with no deadline, woken by nobody yet.
+    pub(crate) fn in_progress(self) -> usize {
+        self.began.saturating_sub(self.ended) as usize
+    }
 }
 
 #[cfg(not(loom))]
 fn count_blocked(up: bool) {
     // Ordering: SeqCst, for the one who looks for deadlocks compares it with other counters.
-    BLOCKED.fetch_add(if up { 1 } else { -1 }, Ordering::SeqCst);
-}
-
-#[cfg(loom)]
-pub(crate) fn blocked_threads() -> usize {
-    0
+    (if up { &BEGAN } else { &ENDED }).fetch_add(1, Ordering::SeqCst);
 }
 
 #[cfg(loom)]

@@ -1,0 +1,348 @@
+//! The record at the top of a started goroutine's stack: suspending it, resuming it, and looking at it from
+//! elsewhere. Its place among the records is drawn in `goroutine`.
+
+use super::goroutine::{Birth, Goroutine};
+use super::here::Here;
+use super::timers;
+use super::worker::Worker;
+use crate::identity::Identity;
+use crate::queue::{Link, Linked};
+use crate::stack::{Slot, SlotRef};
+use crate::sys;
+use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
+use corosensei::stack::{Stack, StackPointer};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use std::time::Instant;
+
+/// Why a goroutine switched back to its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// It waits for an unpark.
+    Parked,
+    /// It wants another turn.
+    Yielded,
+}
+
+/// What a resumed goroutine did.
+#[must_use]
+pub(crate) enum Turn {
+    /// It waits; its record is in nobody's queue (or already in its home's inbox).
+    Parked,
+    /// It is ready for another turn.
+    Yielded,
+    /// It has ended, and this was its stack.
+    Ended(Slot),
+}
+
+/// The part of a slot below the `Started` record, as the switch wants it.
+struct Room {
+    slot: Slot,
+    base: StackPointer,
+}
+
+// SAFETY: the slot is owned, writable from `limit` up to the record at `base`, and guarded below; `base`
+// is a multiple of 64.
+unsafe impl Stack for Room {
+    fn base(&self) -> StackPointer {
+        self.base
+    }
+
+    fn limit(&self) -> StackPointer {
+        StackPointer::new(self.slot.limit()).expect("a slot is not at address zero")
+    }
+}
+
+type Machine = Coroutine<(), Switch, (), Room>;
+
+/// The record at the top of a started goroutine's stack.
+#[repr(C, align(64))]
+pub(crate) struct Started {
+    task: TaskHeader,
+    link: Link<Started>,
+    home: &'static Worker,
+    goroutine: Cell<*const Goroutine>,
+    machine: UnsafeCell<MaybeUninit<Machine>>,
+    yielder: Cell<*const Yielder<(), Switch>>,
+    /// Below this address the stack of a parked goroutine holds nothing.
+    lowest_used: AtomicUsize,
+    /// Its share of std's panic count while it is suspended: see `panic_count`.
+    panics: Cell<[usize; 2]>,
+    /// 0: nobody. What follows is for dumps, which read it from other threads at any time.
+    id: AtomicU64,
+    home_index: AtomicUsize,
+    birth: AtomicPtr<Location<'static>>,
+    kind: AtomicU8,
+    has_name: Cell<bool>,
+    object: AtomicUsize,
+    since: AtomicU64,
+    name: ShortLock<Option<Arc<Identity>>>,
+}
+
+// SAFETY: as for `Goroutine`.
+unsafe impl Linked for Started {
+    fn link(&self) -> &Link<Started> {
+        &self.link
+    }
+}
+
+static TASK_VTABLE: TaskVtable = TaskVtable { park, unpark };
+
+/// # Safety
+/// See [`TaskVtable::park`].
+unsafe fn park(task: &TaskHeader, waiter: &Waiter, why: Reason, deadline: Option<Instant>) {
+    // SAFETY: our vtable is in our records only, whose first field the header is.
+    let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
+    started.park(waiter, why, deadline);
+}
+
+/// # Safety
+/// See [`TaskVtable::unpark`].
+unsafe fn unpark(task: NonNull<TaskHeader>) {
+    let started = task.cast::<Started>();
+    // SAFETY: the caller holds the claim, so the goroutine is parked or about to be: alive.
+    let record = unsafe { started.as_ref() };
+    record.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+    let home = record.home;
+    match Here::get() {
+        Some(here) if ptr::eq(here.worker(), home) => here.ready(started),
+        _ => home.post(started),
+    }
+}
+
+impl Started {
+    /// How much of a slot the record takes.
+    const SIZE: usize = size_of::<Started>();
+
+    /// The record of the goroutine that has or had this slot.
+    pub(crate) fn of_slot(slot: SlotRef) -> *const Started {
+        ptr::with_exposed_provenance(slot.top() - Self::SIZE)
+    }
+
+    /// Gives a fresh goroutine its stack, and makes it at home with `home`.
+    ///
+    /// # Safety
+    /// The caller took `goroutine` out of its queue, and is on `home`'s thread.
+    pub(crate) unsafe fn settle(
+        goroutine: NonNull<Goroutine>,
+        slot: Slot,
+        home: &'static Worker,
+    ) -> NonNull<Started> {
+        let place = Self::of_slot(slot.by_ref()).cast_mut();
+        let base = StackPointer::new(place.addr()).expect("a slot is not at address zero");
+        // SAFETY: alive and ours.
+        let head = unsafe { goroutine.as_ref() };
+        let this = place;
+        let body = move |yielder: &Yielder<(), Switch>, ()| {
+            // SAFETY: the record at the top of the stack that this runs on.
+            unsafe { (*this).yielder.set(yielder) };
+            // SAFETY: this is the goroutine's one start.
+            unsafe { Goroutine::run(goroutine) };
+        };
+        // SAFETY: the slot is ours and its top holds a record's worth of plain bytes, either zero or an
+        // ended goroutine's, of which nothing needs to be dropped. A dump may be reading the atomic
+        // fields meanwhile, so these are stored one by one, `id` last, and the rest is written through
+        // pointers to the fields.
+        unsafe {
+            // Ordering: whoever sees one of the words below sees the former goroutine's id gone.
+            fence(Ordering::Release);
+            (&raw mut (*this).task).write(TaskHeader { vtable: &TASK_VTABLE });
+            (&raw mut (*this).link).write(Link::new());
+            (&raw mut (*this).home).write(home);
+            (&raw mut (*this).goroutine).write(Cell::new(goroutine.as_ptr()));
+            (&raw mut (*this).machine).write(UnsafeCell::new(MaybeUninit::new(
+                Machine::with_stack(Room { slot, base }, body),
+            )));
+            (*this).lowest_used.store(0, Ordering::Relaxed);
+            (&raw mut (*this).panics).write(Cell::new([0; 2]));
+            (&raw mut (*this).has_name).write(Cell::new(false));
+            (*this).kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+            (*this).home_index.store(home.index(), Ordering::Relaxed);
+            (*this).birth.store(ptr::from_ref(head.birth).cast_mut(), Ordering::Relaxed);
+            if head.identity().is_some() {
+                (*this).has_name.set(true);
+                *(*this).name.lock() = Some(head.identity_or_make());
+            }
+            // Ordering: Release, with the Acquire in `look`: whoever sees the id sees the birth.
+            (*this).id.store(head.id.get(), Ordering::Release);
+            NonNull::new_unchecked(this)
+        }
+    }
+
+    /// Lets the goroutine run until it parks, yields or ends.
+    ///
+    /// # Safety
+    /// The caller is its home's loop, and took it out of the home's queue (or just settled it).
+    #[inline]
+    pub(crate) unsafe fn resume(&self) -> Turn {
+        self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
+        // SAFETY: initialised by `settle`; only its home's loop touches it, and not while it runs,
+        // since it runs within this very call.
+        let machine = unsafe { (*self.machine.get()).assume_init_mut() };
+        match machine.resume(()) {
+            CoroutineResult::Yield(Switch::Parked) => Turn::Parked,
+            CoroutineResult::Yield(Switch::Yielded) => {
+                self.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+                Turn::Yielded
+            }
+            CoroutineResult::Return(()) => {
+                // Before the name goes, lest a dump finds the goroutine without it.
+                self.id.store(0, Ordering::Relaxed);
+                if self.has_name.get() {
+                    *self.name.lock() = None;
+                }
+                // SAFETY: initialised, and read out once: the record is dead from here on.
+                let machine = unsafe { (*self.machine.get()).assume_init_read() };
+                Turn::Ended(machine.into_stack().slot)
+            }
+        }
+    }
+
+    fn park(&self, waiter: &Waiter, why: Reason, deadline: Option<Instant>) {
+        let runtime = self.home.runtime();
+        self.object.store(why.object, Ordering::Relaxed);
+        self.since.store(runtime.clock.coarse(), Ordering::Relaxed);
+        self.kind.store(why.kind as u8, Ordering::Relaxed);
+        match deadline {
+            None => self.wait(),
+            Some(deadline) => {
+                let timer = timers::Entry::new(waiter);
+                // SAFETY: the entry is taken out below, before this frame ends.
+                unsafe { runtime.timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
+                self.wait();
+                runtime.timers.remove(&timer);
+            }
+        }
+    }
+
+    /// Gives others a turn. Called by the goroutine itself.
+    #[inline]
+    pub(super) fn give_way(&self) {
+        if !self.home.runtime().panic_count.is_known() && std::thread::panicking() {
+            return;
+        }
+        self.suspend(Switch::Yielded);
+    }
+
+    /// Waits for the unpark that follows the claim on its waiter. Called by the goroutine itself.
+    #[inline]
+    fn wait(&self) {
+        if !self.home.runtime().panic_count.is_known() && std::thread::panicking() {
+            return self.wait_unswitched();
+        }
+        self.suspend(Switch::Parked);
+    }
+
+    #[cold]
+    fn wait_unswitched(&self) {
+        let here = Here::get().expect("a goroutine runs on a worker");
+        here.block_until_ready(NonNull::from(self));
+        self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
+    }
+
+    /// Switches to the worker's loop until that resumes us.
+    #[inline]
+    fn suspend(&self, how: Switch) {
+        // The frames of the switch itself lie below this one; they are a few words.
+        let here = std::hint::black_box(ptr::from_ref(&how)).addr();
+        self.lowest_used.store(here - 1024, Ordering::Relaxed);
+        // SAFETY: set when the goroutine started, and lives at the bottom of this very stack.
+        unsafe { (*self.yielder.get()).suspend(how) }
+    }
+
+    /// The identity of the goroutine that runs here now.
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        // SAFETY: called by the goroutine itself, whose record lives until it has ended.
+        unsafe { (*self.goroutine.get()).identity_or_make() }
+    }
+
+    pub(super) fn panics(&self) -> &Cell<[usize; 2]> {
+        &self.panics
+    }
+
+    pub(super) fn lowest_used(&self) -> usize {
+        self.lowest_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the record of a goroutine that is at home with worker `index`, which asks.
+    pub(super) fn is_at_home(&self, index: usize) -> bool {
+        // Ordering: Acquire pairs with the Release in `settle`: with the id comes the home.
+        self.id.load(Ordering::Acquire) != 0 && self.home_index.load(Ordering::Relaxed) == index
+    }
+}
+
+/// What a dump tells of one goroutine.
+pub(crate) struct Look {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Arc<Identity>>,
+    pub(crate) birth: Birth,
+    pub(crate) why: Reason,
+    pub(crate) since: u64,
+    pub(crate) home: usize,
+}
+
+impl Look {
+    /// Looks at the goroutine that has this slot, if one does. It may go on meanwhile: each word is
+    /// true of it, but not all need be of one moment. If it ends meanwhile, there is nothing to see.
+    pub(crate) fn at(slot: SlotRef, patiently: bool) -> Option<Look> {
+        let record = Started::of_slot(slot);
+        // SAFETY: slots are never unmapped, and those handed out read as zero or as a record. Only the
+        // atomic fields are touched, one by one.
+        unsafe {
+            let id = (*record).id.load(Ordering::Acquire);
+            let birth = (*record).birth.load(Ordering::Relaxed);
+            if id == 0 || birth.is_null() {
+                return None;
+            }
+            // In a signal handler the lock might be held by the very thread that was interrupted.
+            let name = if patiently {
+                (*record).name.lock().clone()
+            } else {
+                (*record).name.try_lock().and_then(|name| name.clone())
+            };
+            let look = Look {
+                id,
+                name,
+                birth: &*birth,
+                why: Reason::on(
+                    WaitKind::from_byte((*record).kind.load(Ordering::Relaxed)),
+                    (*record).object.load(Ordering::Relaxed),
+                ),
+                since: (*record).since.load(Ordering::Relaxed),
+                home: (*record).home_index.load(Ordering::Relaxed),
+            };
+            // Ordering: pairs with the fence in `settle`. If a word was the next goroutine's, the id is
+            // no longer that of the one before.
+            fence(Ordering::Acquire);
+            ((*record).id.load(Ordering::Relaxed) == id).then_some(look)
+        }
+    }
+}
+
+/// The worker with which the goroutine in this slot is at home, if there is one.
+pub(super) fn home_of(slot: SlotRef) -> Option<usize> {
+    let record = Started::of_slot(slot);
+    // SAFETY: slots are never unmapped, and only atomics are read.
+    unsafe {
+        let id = (*record).id.load(Ordering::Acquire);
+        (id != 0).then(|| (*record).home_index.load(Ordering::Relaxed))
+    }
+}
+
+/// How many pages at the slot's top a suspended goroutine needs; `None` if the slot is free.
+pub(super) fn pages_in_use(slot: SlotRef) -> Option<usize> {
+    let record = Started::of_slot(slot);
+    // SAFETY: as above.
+    let (id, lowest) = unsafe {
+        ((*record).id.load(Ordering::Acquire), (*record).lowest_used.load(Ordering::Relaxed))
+    };
+    let page = sys::mem::page_size();
+    // One that has not been suspended yet runs just now: it needs all it has.
+    (id != 0)
+        .then(|| if lowest == 0 { usize::MAX } else { (slot.end() - lowest).div_ceil(page) + 1 })
+}

@@ -1,0 +1,216 @@
+//! What a worker does when it has nothing to run: it searches for a while, and then sleeps. The protocol
+//! by which it is woken for work is in `idle`, that by which it is woken for goroutines at home in `parker`.
+
+use super::super::goroutine::Goroutine;
+use super::super::here::Here;
+use super::turns::Task;
+use super::{Bed, decode};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a worker searches before it sleeps, in nanoseconds: about what a wake-up costs.
+const SEARCH: u64 = 20_000;
+/// The same when its last sleep was long, so that work is rare.
+const SHORT_SEARCH: u64 = 5_000;
+/// A sleep longer than this counts as long.
+const LONG_SLEEP: u64 = 1_000_000;
+/// How long a surplus worker waits for work before its thread ends.
+const RETIREMENT: Duration = Duration::from_secs(10);
+
+/// How a rest ended.
+pub(super) enum Rest {
+    /// Look again.
+    Up,
+    /// With this found.
+    Found(Task),
+    /// The thread is no longer needed.
+    Retire,
+}
+
+enum Search {
+    Found(NonNull<Goroutine>),
+    /// Nothing fresh, but a goroutine at home has become ready.
+    Home,
+    Nothing,
+}
+
+impl Here {
+    /// Looks further afield, and then sleeps.
+    pub(super) fn rest(self) -> Rest {
+        let runtime = self.runtime;
+        if self.own.processor.get().is_some()
+            && (self.own.searching.get() || runtime.idle.start_search())
+        {
+            self.own.searching.set(true);
+            match self.search() {
+                Search::Found(goroutine) => {
+                    runtime.search_ended(true);
+                    return Rest::Found(Task::Fresh(goroutine));
+                }
+                Search::Home => return Rest::Up,
+                Search::Nothing => runtime.search_ended(false),
+            }
+        }
+        self.parker.lie_down();
+        let processor = self.own.processor.take();
+        let processor = processor.filter(|p| match runtime.processors[*p].enter(self.index) {
+            Some(entered) => {
+                entered.release();
+                true
+            }
+            None => false,
+        });
+        runtime.idle.lie_down(Bed(self.worker()), processor, self.own.searching.take());
+        // Work that nobody has a processor for is not ours to look after: those who have them will.
+        let work = runtime.idle.any_idle() && runtime.has_spare_work();
+        if work || !self.inbox.is_empty() || self.has_errands.load(Ordering::SeqCst) {
+            self.parker.get_up();
+            self.get_up();
+            self.do_errands();
+            return Rest::Up;
+        }
+        self.sleep()
+    }
+
+    fn sleep(self) -> Rest {
+        let runtime = self.runtime;
+        let before = runtime.clock.now();
+        let kept = runtime.timers.keep();
+        let surplus = !self.has_residents() && self.index >= runtime.processors.len();
+        let timeout = match kept {
+            Some(until) => Some(Duration::from_nanos(until.saturating_sub(before))),
+            None => surplus.then_some(RETIREMENT),
+        };
+        if timeout.is_none_or(|timeout| !timeout.is_zero()) {
+            self.parker.sleep(timeout);
+        } else {
+            self.parker.get_up();
+        }
+        let after = runtime.clock.now();
+        self.own.last_sleep.set(after - before);
+        if let Some(until) = kept {
+            runtime.timers.stop_keeping(until);
+        }
+        let mail = self.get_up();
+        if kept.is_some() {
+            runtime.timers.fire(after);
+        }
+        self.do_errands();
+        let idle = !mail && self.inbox.is_empty() && self.own.next.get().is_none();
+        if surplus && kept.is_none() && idle && after - before >= RETIREMENT.as_nanos() as u64 {
+            return self.retire();
+        }
+        Rest::Up
+    }
+
+    /// Comes off the list of sleepers; true if there was mail. Otherwise takes a processor if one is idle.
+    ///
+    /// The monitor sleeps only while all workers are on the list, and is told by whoever comes off it.
+    fn get_up(self) -> bool {
+        let alone = self.runtime.idle.get_up(Bed(self.worker()));
+        self.runtime.monitor.nudge();
+        if alone {
+            self.take_idle_processor();
+            return false;
+        }
+        let mail = self.mailbox.swap(0, Ordering::Acquire);
+        let assignment = decode(mail).expect("whoever took us off the list left mail");
+        self.take_assignment(assignment);
+        true
+    }
+
+    /// Ends the thread, unless it is needed after all.
+    fn retire(self) -> Rest {
+        if let Some(entered) = self.enter() {
+            entered.release();
+            if let Some(processor) = self.own.processor.take() {
+                self.runtime.idle.give_back(processor);
+            }
+            // Somebody may have announced work while the processor was ours.
+            self.runtime.announce_spare_work();
+        }
+        self.give_stacks_back();
+        Rest::Retire
+    }
+
+    pub(super) fn end_search(self) {
+        self.own.searching.set(false);
+        self.runtime.idle.end_search();
+        self.runtime.announce_spare_work();
+    }
+
+    /// Looks for fresh work everywhere, for a while.
+    fn search(self) -> Search {
+        let runtime = self.runtime;
+        let begun = runtime.clock.now();
+        let long = if self.own.last_sleep.get() > LONG_SLEEP { SHORT_SEARCH } else { SEARCH };
+        let patience = if runtime.cpus > 1 { long } else { 0 };
+        let before = runtime.progress_of_owners();
+        loop {
+            if !self.inbox.is_empty() {
+                return Search::Home;
+            }
+            if let Some(goroutine) = self.pop_injector().or_else(|| self.steal()) {
+                return Search::Found(goroutine);
+            }
+            let now = runtime.clock.now();
+            if runtime.timers.earliest() <= now && runtime.timers.fire(now) {
+                return Search::Home;
+            }
+            if now - begun >= patience {
+                break;
+            }
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+        // A goroutine that waits alone is mostly about to run where its data is. If its processor has
+        // not moved since we began to search, it is not.
+        self.steal_from_the_stuck(&before).map_or(Search::Nothing, Search::Found)
+    }
+
+    /// Half of what another processor has, if it has more than one.
+    fn steal(self) -> Option<NonNull<Goroutine>> {
+        let processors = &self.runtime.processors;
+        let start = self.random() as usize % processors.len();
+        for at in (start..processors.len()).chain(0..start) {
+            let victim = processors[at].queue();
+            if Some(at) != self.own.processor.get() && victim.ring().len() > 1 {
+                let entered = self.enter()?;
+                // SAFETY: entered: we are the producer of the destination, and it is not the victim's.
+                if let Some(goroutine) = unsafe { victim.steal_half_into(entered.queue()) } {
+                    return Some(goroutine);
+                }
+            }
+        }
+        None
+    }
+
+    fn steal_from_the_stuck(self, before: &[Option<(usize, u64)>]) -> Option<NonNull<Goroutine>> {
+        let now = self.runtime.progress_of_owners();
+        for (at, processor) in self.runtime.processors.iter().enumerate() {
+            let victim = processor.queue();
+            let stuck = before.get(at) == now.get(at);
+            if Some(at) == self.own.processor.get() || !stuck || victim.is_empty() {
+                continue;
+            }
+            let entered = self.enter()?;
+            // SAFETY: as in `steal`.
+            let found = unsafe { victim.steal_half_into(entered.queue()) };
+            if let Some(goroutine) = found.or_else(|| victim.steal_next()) {
+                return Some(goroutine);
+            }
+        }
+        None
+    }
+
+    fn random(self) -> u64 {
+        let mut x = self.own.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.own.random.set(x);
+        x
+    }
+}

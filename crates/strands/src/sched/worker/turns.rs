@@ -1,0 +1,201 @@
+//! A worker's loop: what runs next, and running it.
+
+use super::super::goroutine::Goroutine;
+use super::super::here::Here;
+use super::super::idle::Assignment;
+use super::super::started::{Started, Turn};
+use super::super::timers;
+use super::bump;
+use super::rest::Rest;
+use crate::wait;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+/// How often the global queue goes before all others. A prime, as in Go, lest it beat with a pattern of
+/// the program's.
+const INJECTOR_EVERY: u32 = 61;
+/// How often a busy worker looks at the clock, if there are timers at all.
+const TIMERS_EVERY: u32 = 16;
+/// How many goroutines in a row may run out of turn because another has just woken them. A pair that
+/// wakes each other for ever must not starve the list. Guessed; see `benches` before changing.
+const NEXT_IN_A_ROW: u32 = 32;
+/// How often the ring goes before the next slot. Goroutines each of which spawns the next keep the slot full.
+const RING_EVERY: u32 = 32;
+/// What a worker runs next.
+pub(super) enum Task {
+    Fresh(NonNull<Goroutine>),
+    Ready(NonNull<Started>),
+}
+
+impl Here {
+    /// Runs goroutines until the worker retires.
+    pub(in crate::sched) fn work(self, first: Option<Assignment>) {
+        self.tid.store(crate::sys::thread_id(), Ordering::Release);
+        self.own.panics.set(self.runtime.panic_count.on_this_thread());
+        if let Some(assignment) = first {
+            self.take_assignment(assignment);
+        }
+        self.runtime.monitor.nudge();
+        loop {
+            let task = match self.pick() {
+                Some(task) => task,
+                None => match self.rest() {
+                    Rest::Up => continue,
+                    Rest::Found(task) => task,
+                    Rest::Retire => break,
+                },
+            };
+            if self.own.searching.get() {
+                self.end_search();
+            }
+            self.execute(task);
+        }
+        self.tid.store(0, Ordering::Release);
+    }
+
+    /// The next thing to run, without going out of the way for it.
+    fn pick(self) -> Option<Task> {
+        let tick = self.own.tick.get().wrapping_add(1);
+        self.own.tick.set(tick);
+        if !self.inbox.is_empty() {
+            self.take_in();
+        }
+        if tick.is_multiple_of(TIMERS_EVERY) {
+            self.now_and_then(tick);
+        }
+        if tick.is_multiple_of(INJECTOR_EVERY)
+            && let Some(goroutine) = self.pop_injector()
+        {
+            return Some(Task::Fresh(goroutine));
+        }
+        // Home and fresh work take turns. Were one of them always first, two goroutines that yield to
+        // each other, or spawn each other, would keep all others waiting.
+        let fresh_first = tick.is_multiple_of(2);
+        let task = if fresh_first {
+            self.pop_fresh(tick).or_else(|| self.pop_home())
+        } else {
+            self.pop_home().or_else(|| self.pop_fresh(tick))
+        };
+        task.or_else(|| self.pop_injector().map(Task::Fresh))
+    }
+
+    #[cold]
+    pub(super) fn take_in(self) {
+        let mut arrived = self.inbox.drain();
+        // SAFETY: `own` is this thread's, and nobody holds a reference to the list.
+        unsafe { (*self.own.home.get()).append(&mut arrived) };
+    }
+
+    #[inline]
+    fn pop_home(self) -> Option<Task> {
+        if let Some(next) = self.own.next.take() {
+            let in_a_row = self.own.in_a_row.get();
+            if in_a_row < NEXT_IN_A_ROW {
+                self.own.in_a_row.set(in_a_row + 1);
+                return Some(Task::Ready(next));
+            }
+            self.push_home(next);
+        }
+        self.own.in_a_row.set(0);
+        // SAFETY: `own` is this thread's, and nobody holds a reference to the list.
+        unsafe { (*self.own.home.get()).pop_front() }.map(Task::Ready)
+    }
+
+    #[inline]
+    fn pop_fresh(self, tick: u32) -> Option<Task> {
+        let processor = self.own.processor.get()?;
+        if self.runtime.processors[processor].queue().is_empty() {
+            return None;
+        }
+        let entered = self.enter()?;
+        let queue = entered.queue();
+        if tick.is_multiple_of(RING_EVERY)
+            // SAFETY: entered.
+            && let Some(goroutine) = unsafe { queue.ring().pop() }
+        {
+            return Some(Task::Fresh(goroutine));
+        }
+        // SAFETY: entered.
+        unsafe { queue.pop() }.map(Task::Fresh)
+    }
+
+    pub(super) fn pop_injector(self) -> Option<NonNull<Goroutine>> {
+        let injector = &self.runtime.injector;
+        if injector.is_empty() {
+            return None;
+        }
+        let entered = self.enter()?;
+        // Our share, so that the other processors find something too.
+        let share = injector.len() / self.runtime.processors.len();
+        // SAFETY: entered: the ring's one producer.
+        unsafe { injector.pop_batch_into(entered.queue().ring(), share.min(64)) }
+    }
+
+    /// The rarer duties of a busy worker.
+    fn now_and_then(self, tick: u32) {
+        let timers = &self.runtime.timers;
+        if timers.earliest() != timers::NEVER {
+            timers.fire(self.runtime.clock.now());
+        }
+        if self.own.processor.get().is_none() {
+            self.take_idle_processor();
+        }
+        if tick.is_multiple_of(8 * TIMERS_EVERY) && self.has_errands.load(Ordering::Relaxed) {
+            self.do_errands();
+        }
+    }
+
+    pub(super) fn take_idle_processor(self) {
+        if let Some(processor) = self.runtime.idle.try_take() {
+            self.take_assignment(Assignment { processor, searching: false });
+        }
+    }
+
+    pub(super) fn take_assignment(self, assignment: Assignment) {
+        self.runtime.processors[assignment.processor].assign(self.index);
+        self.own.processor.set(Some(assignment.processor));
+        self.own.searching.set(assignment.searching);
+    }
+
+    /// Runs a goroutine until it gives its turn up.
+    #[inline]
+    fn execute(self, task: Task) {
+        let started = match task {
+            Task::Ready(started) => started,
+            Task::Fresh(goroutine) => self.settle(goroutine),
+        };
+        self.progress.store(self.progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // SAFETY: suspended at home here, out of all queues, so alive and ours to resume.
+        let record = unsafe { started.as_ref() };
+        wait::set_current(started.as_ptr().cast());
+        let panics = self.own.panics.get();
+        panics.restore(record.panics());
+        // SAFETY: this is its home's loop, see above.
+        let turn = unsafe { record.resume() };
+        match turn {
+            Turn::Parked => panics.save(record.panics()),
+            Turn::Yielded => {
+                panics.save(record.panics());
+                self.push_home(started);
+            }
+            Turn::Ended(slot) => {
+                bump(&self.ended);
+                self.residents.store(self.residents.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+                // SAFETY: `own` is this thread's, and no reference to the pool is held.
+                unsafe { (*self.own.pool.get()).give(&self.runtime.stacks, slot) };
+            }
+        }
+    }
+
+    /// Gives a fresh goroutine a stack, and makes it at home here.
+    fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
+        self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // SAFETY: fresh and just popped: alive.
+        let class = unsafe { goroutine.as_ref() }.class();
+        // SAFETY: `own` is this thread's, and no reference to the pool is held. A slot was promised when
+        // the goroutine was spawned.
+        let slot = unsafe { (*self.own.pool.get()).take(&self.runtime.stacks, class) };
+        // SAFETY: popped from its queue by us, on this thread.
+        unsafe { Started::settle(goroutine, slot, self.worker()) }
+    }
+}

@@ -1,0 +1,871 @@
+//! Nothing hangs in silence: who waits for what, the report when nobody can ever go on, and no such
+//! report as long as somebody can.
+
+mod process;
+
+use process::{Outcome, Program, stage};
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use strands::channel::{Receiver, Sender, bounded, unbounded};
+use strands::{JoinHandle, go, runtime, thread};
+
+const VERDICT: &str = "fatal error: all goroutines are asleep - deadlock!";
+
+/// Longer than the first look at a quiet program, and than some of those that follow.
+const A_WHILE: Duration = Duration::from_millis(1500);
+
+// ---- What a dump says, taken apart ----
+
+/// `goroutine 12 "io" [chan receive, 3.2 s, home worker 1]: born at src/main.rs:20, waiting on channel 0x…`
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    id: u64,
+    name: Option<String>,
+    why: String,
+    age: Option<f64>,
+    birth: String,
+    object: Option<String>,
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Line> {
+        let (who, rest) = line.strip_prefix("goroutine ")?.split_once(" [")?;
+        let (id, name) = match who.split_once(' ') {
+            Some((id, name)) => (id, Some(name)),
+            None => (who, None),
+        };
+        let name = name.map(|name| {
+            let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+            name.expect("a name is quoted").to_owned()
+        });
+        let (state, rest) = rest.split_once("]: born at ").expect("where it was born");
+        let (birth, object) = match rest.split_once(", waiting on ") {
+            Some((birth, object)) => (birth, Some(object.to_owned())),
+            None => (rest, None),
+        };
+        let mut state: Vec<_> = state.split(", ").collect();
+        let home = state.pop().expect("its home").strip_prefix("home worker ").expect("its home");
+        home.parse::<usize>().expect("a number");
+        let age = (state.len() == 2).then(|| state.pop().expect("two"));
+        let age = age.map(|age| {
+            let seconds = age.strip_suffix(" s").expect("seconds, in these tests");
+            seconds.parse().expect("a number")
+        });
+        let id = id.parse().expect("a number");
+        let [why] = state[..] else { panic!("not understood: {line}") };
+        Some(Line { id, name, why: why.to_owned(), age, birth: birth.to_owned(), object })
+    }
+
+    /// All goroutines in a dump. Each of its lines must make sense.
+    fn all(dump: &str) -> Vec<Line> {
+        dump.lines().filter_map(Line::parse).collect()
+    }
+}
+
+fn number(handle: &JoinHandle<()>) -> u64 {
+    let id = format!("{:?}", handle.thread().id());
+    let digits = id.strip_prefix("ThreadId(goroutine ").and_then(|id| id.strip_suffix(')'));
+    digits.expect("a goroutine").parse().expect("a number")
+}
+
+fn here(location: &Location<'_>) -> String {
+    format!("{}:{}", location.file(), location.line())
+}
+
+/// Starts a goroutine that will wait for good, and prints what the report has to say of it.
+#[track_caller]
+fn lost(name: &str, why: &str, wait: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let builder = thread::Builder::new().name(name.to_owned()).stack_size(64 << 10);
+    let handle = builder.spawn(wait).expect("spawned");
+    println!("lost {}|{name}|{why}|{}", number(&handle), here(Location::caller()));
+    handle
+}
+
+/// Runs a program that is to be found dead, with all that it said would be lost; and nothing else.
+#[track_caller]
+fn reported(program: Program) -> Outcome {
+    let outcome = program.run();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome}");
+    assert!(outcome.stderr.starts_with(VERDICT), "{outcome}");
+    let mut found: HashMap<_, _> =
+        Line::all(&outcome.stderr).into_iter().map(|line| (line.id, line)).collect();
+    for lost in outcome.values("lost") {
+        let [id, name, why, birth] = lost.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{lost}")
+        };
+        let id: u64 = id.parse().expect("a number");
+        let line = found.remove(&id).unwrap_or_else(|| panic!("goroutine {id}: {outcome}"));
+        assert_eq!(line.name.as_deref(), Some(name), "{outcome}");
+        assert_eq!(line.why, why, "{outcome}");
+        assert_eq!(line.birth, birth, "{outcome}");
+        let age = line.age.unwrap_or_else(|| panic!("its age: {outcome}"));
+        assert!((0.0..60.0).contains(&age), "{outcome}");
+        let object = line.object.as_deref().unwrap_or_default();
+        match why {
+            "chan receive" | "chan send" => assert!(object.starts_with("channel 0x"), "{outcome}"),
+            "join" => assert!(object.starts_with("goroutine "), "{outcome}"),
+            _ => assert_eq!(object, "", "{outcome}"),
+        }
+    }
+    // `run` and the like have no name.
+    found.retain(|_, line| line.name.is_some());
+    assert!(found.is_empty(), "{found:?} {outcome}");
+    outcome
+}
+
+/// Runs a program that takes its time, and must not be found dead meanwhile.
+#[track_caller]
+fn lived(program: Program) -> Outcome {
+    let outcome = program.run().succeeded();
+    assert!(!outcome.stderr.contains(VERDICT), "{outcome}");
+    outcome
+}
+
+// ---- Found dead ----
+
+#[test]
+fn a_main_that_waits_for_itself_is_reported() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let _ = rx.recv();
+        drop(tx);
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    assert!(outcome.stderr.contains("[chan receive, "), "{outcome}");
+    assert!(outcome.stderr.contains("\nthread "), "{outcome}");
+}
+
+#[test]
+fn a_main_that_waits_in_run_is_reported() {
+    let Some(program) = stage(|| {
+        strands::run(|| {
+            let (tx, rx) = bounded::<()>(0);
+            let _ = rx.recv();
+            drop(tx);
+        });
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    let lines = Line::all(&outcome.stderr);
+    assert_eq!(lines.len(), 1, "{outcome}");
+    assert_eq!((lines[0].id, lines[0].why.as_str()), (1, "chan receive"), "{outcome}");
+    assert!(lines[0].birth.contains("tests/deadlock.rs:"), "{outcome}");
+    assert!(outcome.stderr.contains("[join, "), "the thread that called run: {outcome}");
+}
+
+#[test]
+fn goroutines_and_a_main_that_wait_for_each_other_are_reported() {
+    let Some(program) = stage(|| {
+        let (to_us, for_us) = bounded::<()>(0);
+        let (to_them, for_them) = bounded::<()>(0);
+        for n in 0..3 {
+            let (to_us, for_them) = (to_us.clone(), for_them.clone());
+            lost(&format!("waits \"{n}\"").replace('"', "'"), "chan receive", move || {
+                if for_them.recv().is_ok() {
+                    let _ = to_us.send(());
+                }
+            });
+        }
+        let full = Arc::new(bounded(1));
+        full.0.send(()).expect("there is room");
+        lost("sends", "chan send", move || full.0.send(()).unwrap_or_default());
+        let _ = for_us.recv();
+        drop(to_them);
+    }) else {
+        return;
+    };
+    reported(program);
+}
+
+#[test]
+fn all_that_can_be_waited_for_is_named() {
+    let Some(program) = stage(|| {
+        lost("parks", "park", thread::park);
+        let parked = lost("parks, too", "park", || {
+            loop {
+                thread::park();
+            }
+        });
+        lost("joins", "join", move || drop(parked.join()));
+        lost("scopes", "scope end", || {
+            strands::scope(|s| drop(s.go(thread::park)));
+        });
+        // Those that wait by a rendezvous, and have waited before.
+        let (tx, rx) = bounded::<()>(0);
+        let receives = {
+            let tx = tx.clone();
+            lost("receives", "chan receive", move || {
+                while rx.recv().is_ok() {}
+                drop(tx);
+            })
+        };
+        for _ in 0..10 {
+            tx.send(()).expect("received");
+        }
+        strands::run(|| strands::sleep(Duration::from_millis(1)));
+        receives.join().expect("never");
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    let unnamed = Line::all(&outcome.stderr).into_iter().filter(|line| line.name.is_none());
+    assert_eq!(unnamed.count(), 1, "the child of the scope: {outcome}");
+}
+
+#[test]
+fn goroutines_that_join_in_a_circle_are_reported() {
+    let Some(program) = stage(|| {
+        const RING: usize = 5;
+        let ends: Vec<_> = (0..RING).map(|_| bounded::<JoinHandle<()>>(1)).collect();
+        let handles: Vec<_> = ends
+            .iter()
+            .enumerate()
+            .map(|(n, (_, rx))| {
+                let rx = rx.clone();
+                lost(&format!("joiner {n}"), "join", move || {
+                    drop(rx.recv().expect("sent").join());
+                })
+            })
+            .collect();
+        for (n, handle) in handles.into_iter().enumerate() {
+            ends[(n + 1) % RING].0.send(handle).expect("received");
+        }
+        let (tx, rx) = bounded::<()>(0);
+        let _ = rx.recv();
+        drop(tx);
+    }) else {
+        return;
+    };
+    reported(program);
+}
+
+#[test]
+fn a_thousand_goroutines_are_reported_each() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let handles: Vec<_> = (0..1000)
+            .map(|n| {
+                let rx = rx.clone();
+                lost(&format!("g{n}"), "chan receive", move || rx.recv().unwrap_or_default())
+            })
+            .collect();
+        for handle in handles {
+            handle.join().expect("never");
+        }
+        drop(tx);
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    assert_eq!(outcome.values("lost").count(), 1000);
+}
+
+#[test]
+fn what_ends_in_a_deadlock_after_much_work_is_reported() {
+    let Some(program) = stage(|| {
+        for _ in 0..100 {
+            let handles: Vec<_> = (0..100).map(|_| go(strands::yield_now)).collect();
+            handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+        }
+        strands::run(|| {
+            strands::sleep(Duration::from_millis(10));
+            strands::blocking(|| std::thread::sleep(Duration::from_millis(10)));
+            thread::park_timeout(Duration::from_millis(10));
+        });
+        lost("at last", "park", thread::park).join().expect("never");
+    }) else {
+        return;
+    };
+    reported(program);
+}
+
+/// The end of what still seemed alive is the beginning of the silence: whoever looked just before must look
+/// again.
+#[test]
+fn a_deadlock_that_begins_with_the_end_of_a_sleep_is_reported() {
+    let Some(program) = stage(|| {
+        // As long as it takes until all is quiet, and somewhat more or less: one of them ends at the worst
+        // time.
+        let micros: u64 = process::parameter().parse().expect("a number");
+        let handle = go(move || {
+            strands::sleep(Duration::from_micros(micros));
+            thread::park();
+        });
+        handle.join().expect("never");
+    }) else {
+        return;
+    };
+    for micros in (1_000..30_000).step_by(1_700) {
+        reported(program.clone().parameter(micros.to_string()));
+    }
+}
+
+#[test]
+fn a_deadlock_is_reported_though_somebody_holds_the_lock_of_stderr() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let stderr = std::io::stderr().lock();
+        let stdout = std::io::stdout().lock();
+        let _ = rx.recv();
+        drop((tx, stderr, stdout));
+    }) else {
+        return;
+    };
+    reported(program);
+}
+
+#[test]
+fn a_deadlock_of_threads_and_goroutines_is_reported_when_the_last_other_thread_has_ended() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        for _ in 0..3 {
+            let rx = rx.clone();
+            std::thread::spawn(move || rx.recv());
+        }
+        // It says nothing when it goes.
+        std::thread::spawn(|| std::thread::sleep(A_WHILE));
+        lost("waits", "chan receive", move || rx.recv().unwrap_or_default()).join().expect("never");
+        drop(tx);
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    assert!(outcome.took >= A_WHILE, "{outcome}");
+    let threads = outcome.stderr.lines().filter(|line| line.starts_with("thread "));
+    assert_eq!(threads.count(), 4, "{outcome}");
+}
+
+#[test]
+fn a_deadlock_is_reported_after_main_has_slept() {
+    let Some(program) = stage(|| {
+        let parked = lost("parks", "park", thread::park);
+        std::thread::sleep(A_WHILE);
+        parked.join().expect("never");
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    let ages: Vec<_> = Line::all(&outcome.stderr).into_iter().filter_map(|line| line.age).collect();
+    assert!(ages.iter().all(|age| *age >= 1.4), "it has waited for longer: {outcome}");
+}
+
+#[test]
+fn a_deadlock_is_reported_when_surplus_workers_are_asleep() {
+    let Some(program) = stage(|| {
+        let pipes: Vec<_> = (0..4)
+            .map(|_| {
+                let (mut reader, writer) = std::io::pipe().expect("a pipe");
+                let blocked = go(move || reader.read_exact(&mut [0]).expect("readable"));
+                (writer, blocked)
+            })
+            .collect();
+        go(|| ()).join().expect("no panic");
+        for (mut writer, blocked) in pipes {
+            writer.write_all(b"!").expect("writable");
+            blocked.join().expect("no panic");
+        }
+        assert!(runtime::metrics().workers > 1);
+        lost("parks", "park", thread::park).join().expect("never");
+    }) else {
+        return;
+    };
+    reported(program.processors(1));
+}
+
+// ---- Alive ----
+
+#[test]
+fn a_sleeping_goroutine_is_life() {
+    let Some(program) = stage(|| {
+        go(|| strands::sleep(A_WHILE)).join().expect("no panic");
+        go(|| thread::park_timeout(A_WHILE)).join().expect("no panic");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_blocking_call_is_life() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded(0);
+        let waits = go(move || rx.recv());
+        go(move || {
+            strands::blocking(move || {
+                std::thread::sleep(A_WHILE);
+                tx.send(())
+            })
+        })
+        .join()
+        .expect("no panic")
+        .expect("received");
+        waits.join().expect("no panic").expect("sent");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_thread_that_does_something_else_is_life() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded(0);
+        std::thread::spawn(move || {
+            std::thread::sleep(A_WHILE);
+            tx.send(()).expect("received");
+        });
+        let parked = go(thread::park);
+        rx.recv().expect("sent");
+        parked.thread().unpark();
+        parked.join().expect("no panic");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_thread_in_a_raw_read_is_life() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded(0);
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        std::thread::spawn(move || {
+            reader.read_exact(&mut [0]).expect("readable");
+            tx.send(()).expect("received");
+        });
+        // Who writes is a process: of ours nobody does anything.
+        let mut sleep = std::process::Command::new("sh")
+            .args(["-c", "sleep 1.5; echo"])
+            .stdout(writer.try_clone().expect("a pipe can be cloned"))
+            .spawn()
+            .expect("a shell is everywhere");
+        writer.flush().expect("nothing to flush");
+        drop(writer);
+        go(move || rx.recv()).join().expect("no panic").expect("sent");
+        sleep.wait().expect("ours");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_thread_that_parks_in_its_own_way_is_life() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded(0);
+        let (std_tx, std_rx) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = std_rx.recv_timeout(A_WHILE);
+            thread::park_timeout(A_WHILE); // with a deadline, at our seam
+            tx.send(()).expect("received");
+        });
+        go(move || rx.recv()).join().expect("no panic").expect("sent");
+        drop(std_tx);
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_main_that_sleeps_is_life() {
+    let Some(program) = stage(|| {
+        let parked: Vec<_> = (0..10).map(|_| go(thread::park)).collect();
+        std::thread::sleep(A_WHILE);
+        for goroutine in parked {
+            goroutine.thread().unpark();
+            goroutine.join().expect("no panic");
+        }
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_goroutine_that_blocks_its_thread_is_life() {
+    let Some(program) = stage(|| {
+        go(|| std::thread::sleep(A_WHILE)).join().expect("no panic");
+    }) else {
+        return;
+    };
+    lived(program.clone().processors(1));
+    lived(program.processors(2));
+}
+
+#[test]
+fn a_program_of_threads_only_is_left_alone() {
+    let Some(program) = stage(|| {
+        // It waits at our seam for long enough that somebody comes to look.
+        let (tx, rx) = bounded(0);
+        let sender = std::thread::spawn(move || {
+            std::thread::sleep(A_WHILE);
+            tx.send(())
+        });
+        rx.recv().expect("sent");
+        sender.join().expect("no panic").expect("received");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+/// Two that play, of whatever kind, by way of `start`; each is blocked most of the time, and both never.
+fn plays<H>(
+    start: impl Fn(Box<dyn FnOnce() + Send>) -> H,
+    until: Instant,
+    tx: Sender<()>,
+    rx: Receiver<()>,
+) -> [H; 2] {
+    let (back_tx, back_rx) = bounded(0);
+    [
+        start(Box::new(move || rx.iter().for_each(|()| back_tx.send(()).expect("received")))),
+        start(Box::new(move || {
+            while Instant::now() < until {
+                tx.send(()).expect("received");
+                back_rx.recv().expect("sent");
+            }
+        })),
+    ]
+}
+
+/// At any moment all but one are blocked, and the one is mostly on its way: if ever the count of those who
+/// can go on is wrong, this is where it shows.
+#[test]
+fn much_waiting_for_each_other_is_life() {
+    let kinds: [(&str, fn(Instant)); 5] = [
+        ("threads", |until| {
+            let (tx, rx) = bounded(0);
+            for player in plays(std::thread::spawn, until, tx, rx) {
+                player.join().expect("no panic");
+            }
+        }),
+        ("goroutines", |until| {
+            let (tx, rx) = bounded(0);
+            for player in plays(|f| go(f), until, tx, rx) {
+                player.join().expect("no panic");
+            }
+        }),
+        ("a thread and a goroutine", |until| {
+            let (tx, rx) = bounded(0);
+            let (back_tx, back_rx) = bounded(0);
+            go(move || rx.iter().for_each(|()| back_tx.send(()).expect("received")));
+            while Instant::now() < until {
+                tx.send(()).expect("received");
+                back_rx.recv().expect("sent");
+            }
+        }),
+        // Whoever wakes us ends at once, and may be gone before it is counted.
+        ("threads that come and go", |until| {
+            while Instant::now() < until {
+                let (tx, rx) = bounded(0);
+                std::thread::spawn(move || tx.send(()));
+                rx.recv().expect("sent");
+            }
+        }),
+        ("a goroutine and threads that come and go", |until| {
+            let waits = go(move || {
+                while Instant::now() < until {
+                    let (tx, rx) = unbounded();
+                    std::thread::spawn(move || tx.send(()));
+                    rx.recv().expect("sent");
+                }
+            });
+            waits.join().expect("no panic");
+        }),
+    ];
+    let Some(program) = stage(|| {
+        let at: usize = process::parameter().parse().expect("a number");
+        kinds[at].1(Instant::now() + Duration::from_secs(3));
+    }) else {
+        return;
+    };
+    // All at the same time: each of them is late now and then.
+    let runs: Vec<_> = (0..kinds.len())
+        .map(|at| program.clone().parameter(at.to_string()))
+        .map(|program| std::thread::spawn(|| program.run()))
+        .collect();
+    for (run, (kind, _)) in runs.into_iter().zip(kinds) {
+        let outcome = run.join().expect("no panic");
+        assert!(outcome.status.success(), "{kind}: {outcome}");
+    }
+}
+
+// ---- Dumps at any time ----
+
+/// What the dump says of the goroutine of that number.
+fn seen(id: u64) -> Option<Line> {
+    Line::all(&runtime::dump()).into_iter().find(|line| line.id == id)
+}
+
+/// Waits until that is so of a goroutine, and returns the line.
+#[track_caller]
+fn until(id: u64, what: impl Fn(&Line) -> bool) -> Line {
+    let begun = Instant::now();
+    loop {
+        if let Some(line) = seen(id).filter(&what) {
+            return line;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_dump_tells_who_waits_for_what_and_where_it_was_born() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let builder = thread::Builder::new().name("with a \"name\"".into());
+        let named = builder.spawn(move || rx.recv().unwrap_or_default()).expect("spawned");
+        let born = line!() - 1;
+        let line = until(number(&named), |line| line.why == "chan receive");
+        assert_eq!(line.name.as_deref(), Some(r#"with a \"name\""#));
+        assert_eq!(line.birth, format!("{}:{born}", file!()));
+        let channel = line.object.expect("a channel");
+
+        let (full, _rx) = bounded::<()>(1);
+        full.send(()).expect("there is room");
+        let sends = go(move || full.send(()).unwrap_or_default());
+        let born = line!() - 1;
+        let line = until(number(&sends), |line| line.why == "chan send");
+        assert_eq!(line.name, None);
+        assert_eq!(line.birth, format!("{}:{born}", file!()));
+        assert_ne!(line.object.expect("a channel"), channel, "it is another one");
+
+        let parks = go(thread::park);
+        let parks_id = number(&parks);
+        until(parks_id, |line| line.why == "park" && line.object.is_none());
+        let unpark = parks.thread().clone();
+        let joins = go(move || drop(parks.join()));
+        until(number(&joins), |line| {
+            line.why == "join" && line.object == Some(format!("goroutine {parks_id}"))
+        });
+        let scopes = go(|| strands::scope(|s| drop(s.go(thread::park))));
+        until(number(&scopes), |line| line.why == "scope end");
+        let sleeps = go(|| strands::sleep(Duration::from_secs(3600)));
+        until(number(&sleeps), |line| line.why == "sleep");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let calls = go(move || drop(strands::blocking(move || reader.read(&mut [0]))));
+        until(number(&calls), |line| line.why == "blocking call");
+
+        // Those that end are gone, and the others are as they were.
+        drop((tx, writer));
+        unpark.unpark();
+        for ends in [named, calls, joins] {
+            let id = number(&ends);
+            ends.join().expect("no panic");
+            // The end of a goroutine is known a moment before its last switch.
+            let begun = Instant::now();
+            while seen(id).is_some() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+            }
+        }
+        assert_eq!(seen(parks_id), None);
+        assert_eq!(seen(number(&sends)).expect("there").why, "chan send");
+        assert_eq!(seen(number(&scopes)).expect("there").why, "scope end");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_dump_tells_of_threads_that_wait() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let builder = std::thread::Builder::new().name("an old thread".into());
+        let waits = builder.spawn(move || rx.recv()).expect("spawned");
+        let ends = go(|| ());
+        ends.join().expect("no panic");
+        let begun = Instant::now();
+        let found = |dump: &str| {
+            dump.lines().any(|line| {
+                line.starts_with("thread \"an old thread\" [chan receive, ")
+                    && line.contains("]: waiting on channel 0x")
+            })
+        };
+        while !found(&runtime::dump()) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        }
+        drop(tx);
+        waits.join().expect("no panic").expect_err("nobody sends");
+        assert!(!runtime::dump().contains("an old thread"), "{}", runtime::dump());
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+#[test]
+fn a_dump_tells_who_runs_and_who_would_like_to() {
+    let Some(program) = stage(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicU64::new(0));
+        let busy = |yields: bool| {
+            let (stop, started) = (Arc::clone(&stop), Arc::clone(&started));
+            go(move || {
+                started.fetch_add(1, SeqCst);
+                while !stop.load(SeqCst) {
+                    if yields || started.load(SeqCst) < 3 {
+                        strands::yield_now();
+                    }
+                }
+            })
+        };
+        // At one processor: the three are at home with one worker, and then one of them runs for good.
+        let (first, second) = (busy(true), busy(true));
+        while started.load(SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let hog = busy(false);
+        until(number(&hog), |line| line.why == "running");
+        let waits = [&first, &second].map(|handle| until(number(handle), |_| true));
+        assert!(waits.iter().all(|line| line.why == "runnable"), "{}", runtime::dump());
+        assert!(waits.iter().all(|line| line.age.is_none()), "{}", runtime::dump());
+        stop.store(true, SeqCst);
+        for handle in [first, second, hog] {
+            handle.join().expect("no panic");
+        }
+    }) else {
+        return;
+    };
+    lived(program.processors(1));
+}
+
+#[test]
+fn a_dump_counts_those_that_have_not_started() {
+    let Some(program) = stage(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let parent = {
+            let stop = Arc::clone(&stop);
+            go(move || {
+                let children: Vec<_> = (0..5)
+                    .map(|_| {
+                        let stop = Arc::clone(&stop);
+                        go(move || while !stop.load(SeqCst) {})
+                    })
+                    .collect();
+                while !stop.load(SeqCst) {}
+                children
+            })
+        };
+        // Whoever starts computes, and loses the only processor to the next.
+        let begun = Instant::now();
+        while !runtime::dump().contains("goroutine not started yet")
+            && !runtime::dump().contains("goroutines not started yet")
+        {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        }
+        stop.store(true, SeqCst);
+        for child in parent.join().expect("no panic") {
+            child.join().expect("no panic");
+        }
+        assert!(!runtime::dump().contains("not started yet"), "{}", runtime::dump());
+    }) else {
+        return;
+    };
+    lived(program.processors(1));
+}
+
+#[test]
+fn in_a_dump_waiting_grows_old() {
+    let Some(program) = stage(|| {
+        let parks = go(thread::park);
+        let id = number(&parks);
+        let age = || until(id, |line| line.why == "park").age.expect("an age");
+        let before = Instant::now();
+        let first = age();
+        std::thread::sleep(Duration::from_millis(1200));
+        let second = age();
+        let passed = before.elapsed().as_secs_f64();
+        assert!(second - first >= 1.0 && second <= passed + 1.0, "{first} {second} {passed}");
+        // It waits for something else: young again.
+        parks.thread().unpark();
+        parks.join().expect("no panic");
+        let sleeps = go(|| {
+            strands::sleep(Duration::from_millis(1100));
+            thread::park();
+        });
+        let id = number(&sleeps);
+        let before = Instant::now();
+        let line = until(id, |line| line.why == "park");
+        // The clock for this is a coarse one, but not by seconds. Measured from when it slept.
+        let most = (before.elapsed().as_secs_f64() - 1.0).max(0.0) + 0.2;
+        assert!(line.age.expect("an age") <= most, "{line:?} {most}");
+        sleeps.thread().unpark();
+        sleeps.join().expect("no panic");
+    }) else {
+        return;
+    };
+    lived(program);
+}
+
+/// Goroutines come and go, in slots that others had before, while we look.
+#[test]
+fn dumps_are_right_while_goroutines_come_and_go() {
+    let Some(program) = stage(|| {
+        const NAMED: &str = "named ";
+        let stop = Arc::new(AtomicBool::new(false));
+        // Who is who, noted by each before it waits.
+        let names = Arc::new(Mutex::new(HashMap::new()));
+        let churn: Vec<_> = (0..4)
+            .map(|mine| {
+                let (stop, names) = (Arc::clone(&stop), Arc::clone(&names));
+                go(move || {
+                    let mut n = mine;
+                    while !stop.load(SeqCst) {
+                        n += 4;
+                        let name = (n % 3 != 0).then(|| format!("{NAMED}{n}"));
+                        let mut builder = thread::Builder::new();
+                        if let Some(name) = &name {
+                            builder = builder.name(name.clone());
+                        }
+                        let names = Arc::clone(&names);
+                        let body = move || {
+                            let id = format!("{:?}", thread::current().id());
+                            names.lock().expect("not poisoned").insert(id, name);
+                            match n % 4 {
+                                0 => strands::yield_now(),
+                                1 => strands::sleep(Duration::from_micros(50)),
+                                2 => thread::park_timeout(Duration::from_micros(20)),
+                                _ => drop(go(|| ()).join()),
+                            }
+                        };
+                        builder.spawn(body).expect("spawned").join().expect("no panic");
+                    }
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut lines = 0;
+        while begun.elapsed() < Duration::from_secs(2) {
+            let dump = runtime::dump();
+            let all = Line::all(&dump);
+            let ids: std::collections::HashSet<_> = all.iter().map(|line| line.id).collect();
+            assert_eq!(ids.len(), all.len(), "one line each: {dump}");
+            let names = names.lock().expect("not poisoned");
+            for line in all {
+                assert!(line.birth.starts_with(file!()), "{dump}");
+                assert_eq!(line.age.is_some(), !line.why.starts_with("runn"), "{dump}");
+                if let Some(name) = names.get(&format!("ThreadId(goroutine {})", line.id)) {
+                    assert_eq!(line.name.as_ref(), name.as_ref(), "{dump}");
+                    lines += 1;
+                }
+            }
+        }
+        assert!(lines > 0, "nobody was seen");
+        stop.store(true, SeqCst);
+        churn.into_iter().for_each(|handle| handle.join().expect("no panic"));
+    }) else {
+        return;
+    };
+    lived(program.clone().processors(1));
+    lived(program.processors(2));
+}

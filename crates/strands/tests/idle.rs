@@ -1,0 +1,281 @@
+//! A program in which nothing happens uses no CPU, whatever it has done before and whatever waits in it.
+
+mod process;
+
+use process::{Program, stage};
+use std::fs;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+use strands::channel::bounded;
+use strands::{go, runtime, thread};
+
+/// In a second of idleness. A thread that looks round every millisecond uses more.
+const LITTLE_CPU: Duration = Duration::from_millis(20);
+const FEW_SWITCHES: u64 = 50;
+
+/// What the process has used so far.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes a timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// How often any of its threads has gone to sleep by itself.
+fn switches() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    let of = |status: &str| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        line.split_whitespace().last()?.parse::<u64>().ok()
+    };
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .filter_map(|status| of(&status))
+        .sum()
+}
+
+/// Sleeps for a second, in which nothing else may happen.
+fn be_idle() {
+    be_idle_but_for(FEW_SWITCHES);
+}
+
+fn be_idle_but_for(most_switches: u64) {
+    let mut windows = Vec::new();
+    // The first may see the end of what was before: stacks that are trimmed, say.
+    for _ in 0..5 {
+        let (cpu, switched) = (cpu_time(), switches());
+        std::thread::sleep(Duration::from_secs(1));
+        let used = (cpu_time() - cpu, switches().saturating_sub(switched));
+        windows.push(used);
+        if used.0 < LITTLE_CPU && used.1 < most_switches {
+            println!("idle {used:?}");
+            return;
+        }
+    }
+    panic!("it is never idle: {windows:?}\n{}", runtime::dump());
+}
+
+/// Some of everything.
+fn work() {
+    let handles: Vec<_> = (0..1000)
+        .map(|n| {
+            go(move || match n % 5 {
+                0 => strands::yield_now(),
+                1 => strands::sleep(Duration::from_micros(n)),
+                2 => strands::blocking(|| ()),
+                3 => thread::park_timeout(Duration::from_micros(n)),
+                _ => drop(go(|| ()).join()),
+            })
+        })
+        .collect();
+    handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+}
+
+/// Uses so much of the stack.
+fn recurse(bytes: usize) -> usize {
+    let page = std::hint::black_box([1_u8; 4096]);
+    if bytes <= page.len() { usize::from(page[0]) } else { recurse(bytes - page.len()) + 1 }
+}
+
+#[track_caller]
+fn all(program: Program) {
+    for processors in [1, 2] {
+        program.clone().processors(processors).run().succeeded();
+    }
+}
+
+#[test]
+fn a_runtime_without_goroutines_is_idle() {
+    let Some(program) = stage(|| {
+        assert_eq!(runtime::metrics().goroutines_started, 0);
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn after_work_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        work();
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_parked_goroutines_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let waits: Vec<_> = (0..1000)
+            .map(|n| {
+                let rx = rx.clone();
+                go(move || if n % 2 == 0 { thread::park() } else { rx.iter().for_each(drop) })
+            })
+            .collect();
+        work();
+        be_idle();
+        // And is at work at once.
+        work();
+        drop(tx);
+        for goroutine in waits {
+            goroutine.thread().unpark();
+            goroutine.join().expect("no panic");
+        }
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_far_deadlines_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        for n in 0..100 {
+            go(move || strands::sleep(Duration::from_secs(3600 + n)));
+            go(move || thread::park_timeout(Duration::from_secs(7200 - n)));
+        }
+        work();
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_waiting_threads_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        std::thread::spawn(move || rx.recv());
+        std::thread::spawn(thread::park);
+        std::thread::spawn(|| thread::park_timeout(Duration::from_secs(3600)));
+        std::thread::spawn(std::thread::park);
+        go(thread::park);
+        work();
+        be_idle();
+        drop(tx);
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_blocking_calls_in_progress_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let call =
+            go(move || strands::blocking(move || reader.read_exact(&mut [0]).expect("readable")));
+        work();
+        be_idle();
+        writer.write_all(b"!").expect("writable");
+        call.join().expect("no panic");
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_stacks_that_were_deep_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        // Of those that wait, and of those that have ended.
+        let waits: Vec<_> = (0..100)
+            .map(|n| {
+                go(move || {
+                    assert!(recurse(n * 5_000) > 0);
+                    thread::park();
+                })
+            })
+            .collect();
+        let ended: Vec<_> = (0..100).map(|n| go(move || recurse(n * 5_000))).collect();
+        ended.into_iter().for_each(|handle| drop(handle.join().expect("no panic")));
+        be_idle();
+        for goroutine in waits {
+            goroutine.thread().unpark();
+            goroutine.join().expect("no panic");
+        }
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn with_goroutines_that_wait_deep_down_a_program_is_idle() {
+    fn wait_below(bytes: usize) -> usize {
+        let page = std::hint::black_box([1_u8; 4096]);
+        if bytes <= page.len() {
+            thread::park();
+            return 0;
+        }
+        wait_below(bytes - page.len()) + usize::from(page[0])
+    }
+    let Some(program) = stage(|| {
+        let waits: Vec<_> = (0..100).map(|n| go(move || wait_below(n * 5_000))).collect();
+        work();
+        be_idle();
+        for goroutine in waits {
+            goroutine.thread().unpark();
+            goroutine.join().expect("no panic");
+        }
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+#[test]
+fn after_hand_offs_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        let hogs: Vec<_> = (0..4)
+            .map(|_| {
+                go(|| {
+                    let end = Instant::now() + Duration::from_millis(50);
+                    while Instant::now() < end {}
+                })
+            })
+            .collect();
+        let pipes: Vec<_> = (0..4)
+            .map(|_| {
+                let (mut reader, writer) = std::io::pipe().expect("a pipe");
+                (writer, go(move || reader.read_exact(&mut [0]).expect("readable")))
+            })
+            .collect();
+        work();
+        hogs.into_iter().for_each(|hog| hog.join().expect("no panic"));
+        for (mut writer, blocked) in pipes {
+            writer.write_all(b"!").expect("writable");
+            blocked.join().expect("no panic");
+        }
+        assert!(runtime::metrics().workers > runtime::metrics().processors);
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+/// Somebody has to look round while a thread is blocked that may come back at any time; but not much.
+#[test]
+fn with_a_blocked_thread_a_program_is_almost_idle() {
+    let Some(program) = stage(|| {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let blocked = go(move || reader.read_exact(&mut [0]).expect("readable"));
+        work();
+        be_idle_but_for(1000);
+        writer.write_all(b"!").expect("writable");
+        blocked.join().expect("no panic");
+        be_idle();
+    }) else {
+        return;
+    };
+    all(program);
+}

@@ -1,0 +1,1109 @@
+//! Who runs when: hand-off from blocked and computing threads, fairness, stealing, sleeping, waking.
+//!
+//! Where a test has to show that something goes on *while* something else does not, the second waits for
+//! the first: with a scheduler that gets it wrong the test hangs, and is ended by its process's patience.
+
+mod process;
+
+use process::on_processors;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::hint::{black_box, spin_loop};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+use strands::channel::{Receiver, Sender, bounded, unbounded};
+use strands::{JoinHandle, go, runtime, thread};
+
+const ONE: &[usize] = &[1];
+const TWO: &[usize] = &[2];
+const ONE_AND_TWO: &[usize] = &[1, 2];
+const SOME: &[usize] = &[1, 2, 4];
+
+/// Computes, without a system call, until `done`.
+fn compute_until(done: impl Fn() -> bool) {
+    let mut sum = 0_u64;
+    while !done() {
+        for n in 0..100 {
+            sum = black_box(sum.wrapping_mul(31) + n);
+        }
+    }
+}
+
+fn set(flag: &AtomicBool) {
+    flag.store(true, SeqCst);
+}
+
+fn is_set(flag: &AtomicBool) -> bool {
+    flag.load(SeqCst)
+}
+
+/// The OS thread that this runs on.
+fn os_thread() -> ThreadId {
+    std::thread::current().id()
+}
+
+fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
+    handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
+}
+
+/// xorshift: enough to vary with. Prints its seed.
+struct Random(u64);
+
+impl Random {
+    fn seeded() -> Random {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = now.map_or(1, |now| now.as_nanos() as u64 | 1);
+        println!("seed {seed}");
+        Random(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+// ---- Goroutines that block their threads ----
+
+/// A thread-blocking call in progress, and what ends it.
+struct Blocked {
+    handle: JoinHandle<()>,
+    release: Box<dyn FnOnce()>,
+}
+
+impl Blocked {
+    /// Starts a goroutine that runs `block`, and returns when it is about to.
+    fn by(block: impl FnOnce() + Send + 'static, release: impl FnOnce() + 'static) -> Blocked {
+        let about_to = Arc::new(AtomicBool::new(false));
+        let handle = {
+            let about_to = Arc::clone(&about_to);
+            go(move || {
+                set(&about_to);
+                block();
+            })
+        };
+        while !is_set(&about_to) {
+            strands::yield_now();
+        }
+        Blocked { handle, release: Box::new(release) }
+    }
+
+    fn in_a_pipe() -> Blocked {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        Blocked::by(
+            move || reader.read_exact(&mut [0]).expect("readable"),
+            move || writer.write_all(b"!").expect("writable"),
+        )
+    }
+
+    fn in_sleep() -> Blocked {
+        let released = Arc::new(AtomicBool::new(false));
+        let release = Arc::clone(&released);
+        Blocked::by(
+            move || {
+                while !is_set(&released) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            },
+            move || set(&release),
+        )
+    }
+
+    fn in_a_condvar() -> Blocked {
+        let pair = Arc::new((Mutex::new(false), Condvar::new()));
+        let release = Arc::clone(&pair);
+        Blocked::by(
+            move || {
+                let guard = pair.0.lock().expect("not poisoned");
+                drop(pair.1.wait_while(guard, |released| !*released).expect("not poisoned"));
+            },
+            move || {
+                *release.0.lock().expect("not poisoned") = true;
+                release.1.notify_all();
+            },
+        )
+    }
+
+    /// In a mutex that a plain thread holds.
+    fn in_a_mutex() -> Blocked {
+        let mutex = Arc::new(Mutex::new(()));
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (held, is_held) = std::sync::mpsc::channel();
+        let holder = {
+            let mutex = Arc::clone(&mutex);
+            std::thread::spawn(move || {
+                let guard = mutex.lock().expect("not poisoned");
+                held.send(()).expect("received");
+                let _ = released.recv();
+                drop(guard);
+            })
+        };
+        is_held.recv().expect("sent");
+        Blocked::by(
+            move || drop(mutex.lock().expect("not poisoned")),
+            move || {
+                drop(release);
+                holder.join().expect("no panic");
+            },
+        )
+    }
+
+    /// In waiting for a process to end.
+    fn in_a_wait() -> Blocked {
+        let mut cat = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("cat is everywhere");
+        let input = cat.stdin.take();
+        Blocked::by(move || assert!(cat.wait().expect("ours").success()), move || drop(input))
+    }
+
+    fn release(self) {
+        assert!(!self.handle.is_finished(), "it was to be blocked until now");
+        (self.release)();
+        self.handle.join().expect("no panic");
+    }
+}
+
+/// Whether a thousand fresh goroutines run, however long that takes.
+fn a_thousand_run() {
+    assert_eq!(join_all((0..1000).map(|n| go(move || n))).len(), 1000);
+}
+
+#[test]
+fn fresh_goroutines_run_while_others_block_their_threads() {
+    on_processors(ONE_AND_TWO, || {
+        let blocked = [
+            Blocked::in_a_pipe(),
+            Blocked::in_sleep(),
+            Blocked::in_a_condvar(),
+            Blocked::in_a_mutex(),
+            Blocked::in_a_wait(),
+        ];
+        a_thousand_run();
+        blocked.into_iter().for_each(Blocked::release);
+    });
+}
+
+#[test]
+fn goroutines_queued_behind_one_that_blocks_run_elsewhere() {
+    on_processors(ONE_AND_TWO, || {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let before = runtime::metrics();
+        // All are in the parent's queue when it blocks: nobody else has spawned anything.
+        let parent = go(move || {
+            let children: Vec<_> = (0..1000).map(|n| go(move || n)).collect();
+            reader.read_exact(&mut [0]).expect("readable");
+            children
+        });
+        let started = || runtime::metrics().goroutines_live;
+        while started() != 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!parent.is_finished());
+        writer.write_all(b"!").expect("writable");
+        join_all(parent.join().expect("no panic"));
+        let after = runtime::metrics();
+        assert!(after.goroutines_started >= before.goroutines_started + 1001);
+    });
+}
+
+#[test]
+fn a_blocked_thread_is_known_as_such() {
+    on_processors(ONE, || {
+        let before = runtime::metrics();
+        let blocked = [Blocked::in_a_pipe(), Blocked::in_a_condvar()];
+        a_thousand_run();
+        blocked.into_iter().for_each(Blocked::release);
+        let after = runtime::metrics();
+        if std::fs::read("/proc/self/task/self/syscall").is_err()
+            && std::fs::read("/proc/thread-self/syscall").is_err()
+        {
+            return println!("skipped: the kernel does not tell what a thread does");
+        }
+        assert!(after.handoffs_blocked >= before.handoffs_blocked + 2, "{before:?} {after:?}");
+    });
+}
+
+#[test]
+fn a_blocked_thread_loses_its_processor_in_milliseconds() {
+    on_processors(ONE, || {
+        // Ten times what is promised; and the best of many, lest a busy machine be blamed on us.
+        let goal = Duration::from_millis(200);
+        let took = || {
+            let blocked = Blocked::in_a_pipe();
+            let begun = Instant::now();
+            a_thousand_run();
+            let took = begun.elapsed();
+            blocked.release();
+            took
+        };
+        let times: Vec<_> = (0..50).map(|_| took()).take_while(|time| *time > goal).collect();
+        assert!(times.len() < 50, "{times:?}");
+    });
+}
+
+#[test]
+fn fresh_goroutines_run_while_others_compute() {
+    on_processors(ONE_AND_TWO, || {
+        let before = runtime::metrics();
+        let done = Arc::new(AtomicBool::new(false));
+        let hogs: Vec<_> = (0..3)
+            .map(|_| {
+                let done = Arc::clone(&done);
+                go(move || compute_until(|| is_set(&done)))
+            })
+            .collect();
+        a_thousand_run();
+        assert!(hogs.iter().all(|hog| !hog.is_finished()));
+        set(&done);
+        join_all(hogs);
+        let after = runtime::metrics();
+        assert!(after.handoffs_hogging > before.handoffs_hogging, "{before:?} {after:?}");
+    });
+}
+
+#[test]
+fn children_of_a_computing_parent_run() {
+    on_processors(ONE_AND_TWO, || {
+        let parent = go(|| {
+            // One is in the next slot, the others in the ring; then there is one more without a processor.
+            for count in [1, 300, 1] {
+                let ended = Arc::new(AtomicUsize::new(0));
+                for _ in 0..count {
+                    let ended = Arc::clone(&ended);
+                    go(move || ended.fetch_add(1, SeqCst));
+                }
+                compute_until(|| ended.load(SeqCst) == count);
+            }
+        });
+        parent.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_goroutine_that_blocked_goes_on_and_may_spawn() {
+    on_processors(ONE_AND_TWO, || {
+        for _ in 0..20 {
+            let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+            let blocked = go(move || {
+                reader.read_exact(&mut [0]).expect("readable");
+                let children = (0..100).map(|n| go(move || n));
+                join_all(children).into_iter().sum::<i32>()
+            });
+            a_thousand_run();
+            writer.write_all(b"!").expect("writable");
+            assert_eq!(blocked.join().expect("no panic"), 4950);
+        }
+    });
+}
+
+#[test]
+fn surplus_threads_are_used_again() {
+    on_processors(ONE, || {
+        let mut most = 0;
+        for _ in 0..20 {
+            let blocked: Vec<_> = (0..4).map(|_| Blocked::in_a_pipe()).collect();
+            a_thousand_run();
+            most = most.max(runtime::metrics().workers);
+            blocked.into_iter().for_each(Blocked::release);
+        }
+        // Five are needed; some more if one is not asleep yet when it would be needed again.
+        assert!((5..=15).contains(&most), "{most} workers");
+    });
+}
+
+#[test]
+fn what_starts_after_a_long_idle_is_looked_after_too() {
+    on_processors(ONE_AND_TWO, || {
+        // The runtime is there, without a worker, and long enough for all that watches to fall asleep.
+        let processors = runtime::metrics().processors;
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..3 {
+            let done = Arc::new(AtomicBool::new(false));
+            let hogs: Vec<_> = (0..processors)
+                .map(|_| {
+                    let done = Arc::clone(&done);
+                    go(move || compute_until(|| is_set(&done)))
+                })
+                .collect();
+            go(move || set(&done));
+            // Not by `join`: a thread that is blocked there for long asks somebody to look.
+            while !hogs.iter().all(JoinHandle::is_finished) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+// ---- Programs that need no parallelism ----
+
+#[test]
+fn a_producer_and_a_consumer_finish() {
+    on_processors(SOME, || {
+        for capacity in [0, 1, 16] {
+            let (tx, rx) = bounded(capacity);
+            let producer = go(move || (0..20_000_u64).for_each(|n| tx.send(n).expect("received")));
+            let consumer = go(move || rx.iter().sum::<u64>());
+            producer.join().expect("no panic");
+            assert_eq!(consumer.join().expect("no panic"), 19_999 * 10_000);
+        }
+    });
+}
+
+/// Sends `balls` to and fro between two goroutines.
+fn ping_pong(balls: u32) -> (JoinHandle<u32>, JoinHandle<()>) {
+    let (there, here) = bounded(0);
+    let (back, returned) = bounded(0);
+    let pong = go(move || here.iter().for_each(|ball: u32| back.send(ball + 1).expect("received")));
+    let ping = go(move || {
+        (0..balls).fold(0, |ball, _| {
+            there.send(ball).expect("received");
+            returned.recv().expect("sent")
+        })
+    });
+    (ping, pong)
+}
+
+#[test]
+fn ping_pongs_finish() {
+    on_processors(SOME, || {
+        let games: Vec<_> = (0..10).map(|_| ping_pong(5_000)).collect();
+        for (ping, pong) in games {
+            assert_eq!(ping.join().expect("no panic"), 5_000);
+            pong.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_prime_sieve_sieves() {
+    on_processors(SOME, || {
+        let (tx, mut numbers) = bounded(0);
+        go(move || (2_u32..).try_for_each(|n| tx.send(n)));
+        let mut primes = Vec::new();
+        while primes.len() < 200 {
+            let prime = numbers.recv().expect("sent");
+            primes.push(prime);
+            let (tx, rest) = bounded(0);
+            let unsieved = std::mem::replace(&mut numbers, rest);
+            go(move || unsieved.iter().filter(|n| n % prime != 0).try_for_each(|n| tx.send(n)));
+        }
+        assert_eq!(primes.last(), Some(&1223));
+    });
+}
+
+#[test]
+fn a_tree_of_goroutines_comes_together() {
+    fn count(depth: u32) -> u64 {
+        if depth == 0 {
+            return 1;
+        }
+        let children = [go(move || count(depth - 1)), go(move || count(depth - 1))];
+        1 + join_all(children).into_iter().sum::<u64>()
+    }
+    on_processors(SOME, || assert_eq!(strands::run(|| count(13)), (1 << 14) - 1));
+}
+
+#[test]
+fn yielding_to_one_another_comes_to_an_end() {
+    on_processors(SOME, || {
+        let turns = AtomicU64::new(0);
+        strands::scope(|s| {
+            for _ in 0..50 {
+                s.go(|| {
+                    for _ in 0..1000 {
+                        turns.fetch_add(1, SeqCst);
+                        strands::yield_now();
+                    }
+                });
+            }
+        });
+        assert_eq!(turns.into_inner(), 50_000);
+    });
+}
+
+/// A token goes round a ring of goroutines, each of which waits by yielding.
+#[test]
+fn those_who_wait_by_yielding_let_others_run() {
+    on_processors(SOME, || {
+        const RING: u64 = 8;
+        let token = AtomicU64::new(0);
+        strands::scope(|s| {
+            for me in 0..RING {
+                let token = &token;
+                s.go(move || {
+                    for round in 0..200 {
+                        while token.load(SeqCst) != round * RING + me {
+                            strands::yield_now();
+                        }
+                        token.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(token.into_inner(), 200 * RING);
+    });
+}
+
+// ---- Fairness, at one processor ----
+
+/// Two goroutines that yield to each other until the flag is set.
+fn two_that_yield(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 2] {
+    let yielding = || {
+        let until = Arc::clone(until);
+        go(move || {
+            while !is_set(&until) {
+                strands::yield_now();
+            }
+        })
+    };
+    [yielding(), yielding()]
+}
+
+/// Two goroutines that wake each other over channels until the flag is set.
+fn two_that_wake(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 2] {
+    let (tx, rx) = bounded(0);
+    let (back_tx, back_rx) = bounded(0);
+    let until = Arc::clone(until);
+    [
+        go(move || {
+            while !is_set(&until) {
+                tx.send(()).expect("received");
+                back_rx.recv().expect("sent");
+            }
+        }),
+        go(move || rx.iter().for_each(|()| back_tx.send(()).expect("received"))),
+    ]
+}
+
+/// Goroutines each of which starts the next and ends, until the flag is set.
+fn a_chain(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 1] {
+    fn link(until: Arc<AtomicBool>) {
+        if !is_set(&until) {
+            go(move || link(until));
+        }
+    }
+    let until = Arc::clone(until);
+    [go(move || link(until))]
+}
+
+/// Goroutines that start two that yield, and are there for ever, until the flag is set.
+fn sleepers_of_no_time(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 2] {
+    let sleeping = || {
+        let until = Arc::clone(until);
+        go(move || {
+            while !is_set(&until) {
+                strands::sleep(Duration::from_nanos(1));
+            }
+        })
+    };
+    [sleeping(), sleeping()]
+}
+
+/// Runs `victim` against each kind of neighbours that never let the processor go idle. It gets the flag
+/// that ends them, and has to set it.
+fn among_busy_neighbours(victim: impl Fn(Arc<AtomicBool>)) {
+    let against = |busy: &dyn Fn(&Arc<AtomicBool>) -> Vec<JoinHandle<()>>| {
+        let until = Arc::new(AtomicBool::new(false));
+        let busy = busy(&until);
+        victim(Arc::clone(&until));
+        assert!(is_set(&until));
+        join_all(busy);
+    };
+    against(&|until| two_that_yield(until).into());
+    against(&|until| two_that_wake(until).into());
+    against(&|until| a_chain(until).into());
+    against(&|until| sleepers_of_no_time(until).into());
+    // And all of them at once, several times over.
+    against(&|until| {
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.extend(two_that_yield(until));
+            all.extend(two_that_wake(until));
+            all.extend(a_chain(until));
+            all.extend(sleepers_of_no_time(until));
+        }
+        all
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_a_fresh_one() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|until| go(move || set(&until)).join().expect("no panic"));
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_their_own_children() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|until| {
+            strands::run(|| {
+                // By way of the next slot and the ring; and the parent stays busy.
+                let child = go(move || set(&until));
+                while !child.is_finished() {
+                    strands::yield_now();
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_one_woken_by_a_thread() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|until| {
+            let (tx, rx) = bounded::<()>(0);
+            let woken = go(move || {
+                rx.iter().take(100).count();
+                set(&until);
+            });
+            for _ in 0..100 {
+                tx.send(()).expect("received");
+            }
+            woken.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_one_at_home() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|until| {
+            let yields = go(move || {
+                for _ in 0..1000 {
+                    strands::yield_now();
+                }
+                set(&until);
+            });
+            yields.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_a_sleeper() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|until| {
+            let sleeps = go(move || {
+                for _ in 0..5 {
+                    strands::sleep(Duration::from_millis(2));
+                }
+                set(&until);
+            });
+            sleeps.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn a_flood_of_messages_from_threads_starves_nobody() {
+    on_processors(ONE, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tx, rx) = bounded::<()>(1);
+        let floods: Vec<_> = (0..2)
+            .map(|_| {
+                let (stop, tx) = (Arc::clone(&stop), tx.clone());
+                std::thread::spawn(move || {
+                    while !is_set(&stop) {
+                        tx.send(()).expect("received");
+                    }
+                })
+            })
+            .collect();
+        drop(tx);
+        let flooded = go(move || rx.iter().count());
+        go(|| (0..100).for_each(|_| strands::yield_now())).join().expect("no panic");
+        a_thousand_run();
+        set(&stop);
+        floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
+        assert!(flooded.join().expect("no panic") > 0);
+    });
+}
+
+// ---- Several workers ----
+
+#[test]
+fn two_that_compute_run_on_two_workers() {
+    on_processors(TWO, || {
+        let met = Arc::new(AtomicUsize::new(0));
+        let meet = || {
+            let met = Arc::clone(&met);
+            move || {
+                met.fetch_add(1, SeqCst);
+                // Each computes until the other is there.
+                compute_until(|| met.load(SeqCst) == 2);
+                os_thread()
+            }
+        };
+        let threads: HashSet<_> =
+            strands::run(|| join_all([go(meet()), go(meet())])).into_iter().collect();
+        assert_eq!(threads.len(), 2);
+    });
+}
+
+#[test]
+fn as_many_as_there_are_processors_compute_at_the_same_time() {
+    on_processors(&[3], || {
+        // They come from a thread, from a goroutine, and from one that computes itself.
+        let met = Arc::new(AtomicUsize::new(0));
+        let meet = move || {
+            met.fetch_add(1, SeqCst);
+            compute_until(|| met.load(SeqCst) == 3);
+            os_thread()
+        };
+        let (first, second, third) = (meet.clone(), meet.clone(), meet);
+        let outer = go(move || {
+            let inner = go(second);
+            (first(), inner)
+        });
+        let third = go(third);
+        let (first, inner) = outer.join().expect("no panic");
+        let threads = HashSet::from([
+            first,
+            inner.join().expect("no panic"),
+            third.join().expect("no panic"),
+        ]);
+        assert_eq!(threads.len(), 3);
+    });
+}
+
+#[test]
+fn a_lone_child_of_a_computing_parent_is_started_by_another_worker() {
+    on_processors(TWO, || {
+        // Let searches turn out fruitless, so that a lone child is not announced to others any more.
+        strands::run(|| (0..1000).for_each(|_| go(|| ()).join().expect("no panic")));
+        let round = || {
+            strands::run(|| {
+                let before = runtime::metrics();
+                let started = Arc::new(AtomicBool::new(false));
+                let child = {
+                    let started = Arc::clone(&started);
+                    go(move || {
+                        set(&started);
+                        os_thread()
+                    })
+                };
+                compute_until(|| is_set(&started));
+                let after = runtime::metrics();
+                assert_ne!(child.join().expect("no panic"), os_thread());
+                // Not because the parent lost its processor: there was one to spare.
+                after.handoffs_hogging == before.handoffs_hogging
+                    && after.handoffs_blocked == before.handoffs_blocked
+            })
+        };
+        // A machine that is busy with other things may look at the parent too late.
+        assert!((0..50).any(|_| round()), "an idle processor has helped nobody");
+    });
+}
+
+#[test]
+fn what_a_thread_starts_is_found_by_workers_in_all_states() {
+    on_processors(ONE_AND_TWO, || {
+        let mut random = Random::seeded();
+        for _ in 0..3_000 {
+            // From "still busy" by way of "searching" to "asleep".
+            match random.below(4) {
+                0 => {}
+                1 => compute_for(Duration::from_nanos(random.below(40_000))),
+                2 => compute_for(Duration::from_nanos(random.below(400_000))),
+                _ => std::thread::yield_now(),
+            }
+            join_all((0..1 + random.below(3)).map(|n| go(move || n)));
+        }
+    });
+}
+
+fn compute_for(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        spin_loop();
+    }
+}
+
+#[test]
+fn threads_and_goroutines_start_goroutines_all_at_once() {
+    on_processors(SOME, || {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let spawners: Vec<_> = (0..4)
+            .map(|_| {
+                let ended = Arc::clone(&ended);
+                std::thread::spawn(move || {
+                    for _ in 0..500 {
+                        let ended = Arc::clone(&ended);
+                        go(move || {
+                            for _ in 0..4 {
+                                let ended = Arc::clone(&ended);
+                                go(move || ended.fetch_add(1, SeqCst));
+                            }
+                        });
+                    }
+                })
+            })
+            .collect();
+        spawners.into_iter().for_each(|spawner| spawner.join().expect("no panic"));
+        while ended.load(SeqCst) < 4 * 500 * 4 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let metrics = runtime::metrics();
+        assert_eq!(metrics.goroutines_started, 5 * 4 * 500);
+        // Nobody was blocked, but a loaded machine may make it look as if somebody computed for long.
+        assert!(metrics.workers <= metrics.processors + 8, "{metrics:?}");
+    });
+}
+
+// ---- Sleeping ----
+
+#[test]
+fn sleepers_wake_in_the_order_of_their_deadlines() {
+    on_processors(ONE, || {
+        let round = || {
+            let (tx, rx) = unbounded();
+            let begun = Instant::now();
+            let sleepers = [10, 9, 3, 7, 6, 5, 4, 8, 2, 1].map(|n| {
+                let tx = tx.clone();
+                go(move || {
+                    let deadline = begun + Duration::from_millis(5 * n);
+                    strands::sleep(deadline.saturating_duration_since(Instant::now()));
+                    tx.send(n).expect("received");
+                })
+            });
+            join_all(sleepers);
+            drop(tx);
+            rx.iter().is_sorted()
+        };
+        // On a busy machine several deadlines may have passed by the time that anybody looks.
+        assert!((0..50).any(|_| round()), "never in order");
+    });
+}
+
+#[test]
+fn of_twenty_thousand_sleepers_all_wake_and_none_early() {
+    on_processors(ONE_AND_TWO, || {
+        let mut random = Random::seeded();
+        let sleepers: Vec<_> = (0..20_000)
+            .map(|_| {
+                let time = Duration::from_micros(1_000 + random.below(49_000));
+                let sleep = move || {
+                    let before = Instant::now();
+                    strands::sleep(time);
+                    before.elapsed() >= time
+                };
+                thread::Builder::new().stack_size(64 << 10).spawn(sleep).expect("spawned")
+            })
+            .collect();
+        assert!(join_all(sleepers).into_iter().all(|in_time| in_time), "early");
+    });
+}
+
+#[test]
+fn short_sleeps_are_not_rounded_to_milliseconds() {
+    on_processors(ONE, || {
+        strands::run(|| {
+            let naps = || {
+                let before = Instant::now();
+                (0..10).for_each(|_| strands::sleep(Duration::from_micros(50)));
+                before.elapsed()
+            };
+            // Ten times 50 µs; were each a millisecond, none would be done in five.
+            let best = (0..200).map(|_| naps()).min().expect("some");
+            assert!(best >= Duration::from_micros(500), "early: {best:?}");
+            assert!(best < Duration::from_millis(5), "{best:?}");
+        });
+    });
+}
+
+#[test]
+fn park_timeout_ends_by_time_or_by_unpark() {
+    on_processors(ONE_AND_TWO, || {
+        let by_time = go(|| {
+            let before = Instant::now();
+            thread::park_timeout(Duration::from_millis(20));
+            before.elapsed() >= Duration::from_millis(20)
+        });
+        assert!(by_time.join().expect("no panic"), "early");
+        let by_unpark = go(|| thread::park_timeout(Duration::from_secs(3600)));
+        by_unpark.thread().unpark();
+        by_unpark.join().expect("no panic");
+        // The two race: whoever wins, it goes on, and the token is not lost.
+        let racing: Vec<_> = (0..2_000)
+            .map(|n| {
+                let handle = go(move || {
+                    thread::park_timeout(Duration::from_micros(n % 200));
+                    thread::park_timeout(Duration::from_micros(1));
+                });
+                handle.thread().unpark();
+                handle
+            })
+            .collect();
+        join_all(racing);
+    });
+}
+
+/// The worker that kept the time wakes up and computes; the next deadline belongs to one at home with
+/// another worker, which sleeps and has not set itself an alarm.
+#[test]
+fn deadlines_pass_while_the_worker_that_keeps_the_time_computes() {
+    on_processors(TWO, || {
+        for _ in 0..5 {
+            let (early, late) = (Duration::from_millis(30), Duration::from_millis(60));
+            let met = Arc::new(AtomicUsize::new(0));
+            let woken = Arc::new(AtomicBool::new(false));
+            let on_a_worker_of_its_own = |then: Box<dyn FnOnce() + Send>| {
+                let met = Arc::clone(&met);
+                go(move || {
+                    met.fetch_add(1, SeqCst);
+                    compute_until(|| met.load(SeqCst) == 2);
+                    then();
+                })
+            };
+            let sleeper = {
+                let woken = Arc::clone(&woken);
+                on_a_worker_of_its_own(Box::new(move || {
+                    strands::sleep(late);
+                    set(&woken);
+                }))
+            };
+            let keeper = on_a_worker_of_its_own(Box::new(move || {
+                strands::sleep(early);
+                compute_until(|| is_set(&woken));
+            }));
+            join_all([sleeper, keeper]);
+        }
+    });
+}
+
+#[test]
+fn deadlines_pass_while_other_workers_are_blocked() {
+    on_processors(ONE_AND_TWO, || {
+        let blocked = [Blocked::in_a_pipe(), Blocked::in_a_condvar(), Blocked::in_a_pipe()];
+        let sleepers: Vec<_> =
+            (0..100).map(|n| go(move || strands::sleep(Duration::from_millis(n % 20)))).collect();
+        join_all(sleepers);
+        blocked.into_iter().for_each(Blocked::release);
+    });
+}
+
+#[test]
+fn the_longest_sleep_is_no_overflow() {
+    on_processors(ONE, || {
+        let forever = go(|| strands::sleep(Duration::MAX));
+        let parked = go(|| thread::park_timeout(Duration::MAX));
+        strands::run(|| strands::sleep(Duration::from_millis(20)));
+        assert!(!forever.is_finished() && !parked.is_finished());
+        parked.thread().unpark();
+        parked.join().expect("no panic");
+    });
+}
+
+// ---- Blocking calls ----
+
+#[test]
+fn a_blocking_call_runs_on_another_thread_and_borrows() {
+    on_processors(ONE_AND_TWO, || {
+        strands::run(|| {
+            let mut text = String::from("borrowed");
+            let here = os_thread();
+            let there = strands::blocking(|| {
+                text.push_str(" and returned");
+                os_thread()
+            });
+            assert_ne!(here, there);
+            assert_eq!(here, os_thread(), "it went on elsewhere");
+            assert_eq!(text, "borrowed and returned");
+            // What runs there is no goroutine: it may block.
+            let nested = strands::blocking(|| {
+                let here = os_thread();
+                (here, strands::blocking(os_thread))
+            });
+            assert_eq!(nested.0, nested.1);
+        });
+        let here = os_thread();
+        assert_eq!(strands::blocking(os_thread), here, "a plain thread may block");
+    });
+}
+
+#[test]
+fn a_panic_in_a_blocking_call_is_its_callers() {
+    on_processors(ONE, || {
+        let failed = go(|| strands::blocking(|| std::panic::panic_any(42_u32))).join();
+        assert_eq!(failed.expect_err("it panics").downcast_ref(), Some(&42_u32));
+        strands::run(|| {
+            let caught = std::panic::catch_unwind(|| {
+                strands::blocking(|| std::panic::resume_unwind(Box::new("payload")))
+            });
+            assert_eq!(caught.expect_err("it panics").downcast_ref(), Some(&"payload"));
+            assert_eq!(strands::blocking(|| 7), 7, "the thread is still of use");
+        });
+    });
+}
+
+#[test]
+fn two_hundred_blocking_calls_are_in_progress_at_once() {
+    on_processors(ONE_AND_TWO, || {
+        let barrier = Arc::new(Barrier::new(200));
+        for _ in 0..3 {
+            let calls: Vec<_> = (0..200)
+                .map(|_| {
+                    let barrier = Arc::clone(&barrier);
+                    // None returns before all are there.
+                    go(move || strands::blocking(|| barrier.wait().is_leader()))
+                })
+                .collect();
+            let leaders = join_all(calls).into_iter().filter(|leader| *leader).count();
+            assert_eq!(leaders, 1);
+        }
+        let threads = runtime::metrics().blocking_threads;
+        assert!((200..=400).contains(&threads), "{threads} threads for 200 calls");
+    });
+}
+
+#[test]
+fn siblings_at_home_go_on_during_a_blocking_call() {
+    on_processors(ONE, || {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        strands::run(|| {
+            let before = runtime::metrics();
+            let sibling = go(move || {
+                (0..100).for_each(|_| strands::yield_now());
+                writer.write_all(b"!").expect("writable");
+                os_thread()
+            });
+            // It gets to know its home before the call begins.
+            strands::yield_now();
+            strands::blocking(|| reader.read_exact(&mut [0]).expect("readable"));
+            assert_eq!(sibling.join().expect("no panic"), os_thread());
+            let after = runtime::metrics();
+            assert_eq!(after.handoffs_blocked, before.handoffs_blocked, "nobody was blocked");
+        });
+    });
+}
+
+// ---- Threads that we do not know ----
+
+/// An echo that runs as a goroutine.
+fn echo() -> (Sender<u64>, Receiver<u64>) {
+    let (tx, rx) = bounded(0);
+    let (back_tx, back_rx) = bounded(0);
+    go(move || rx.iter().for_each(|n| back_tx.send(n).expect("received")));
+    (tx, back_rx)
+}
+
+#[test]
+fn a_thread_wakes_goroutines_whose_worker_is_on_the_way_to_sleep() {
+    on_processors(ONE_AND_TWO, || {
+        let mut random = Random::seeded();
+        let (tx, rx) = echo();
+        for n in 0..5_000 {
+            // About as long as a worker searches before it sleeps.
+            compute_for(Duration::from_nanos(random.below(60_000)));
+            tx.send(n).expect("received");
+            assert_eq!(rx.recv(), Ok(n));
+        }
+    });
+}
+
+#[test]
+fn threads_wake_goroutines_by_unpark() {
+    on_processors(ONE_AND_TWO, || {
+        let turn = Arc::new(AtomicU64::new(0));
+        let parked = {
+            let turn = Arc::clone(&turn);
+            go(move || {
+                for n in 1..=3_000 {
+                    while turn.load(SeqCst) < n {
+                        thread::park();
+                    }
+                }
+            })
+        };
+        for _ in 0..3_000 {
+            turn.fetch_add(1, SeqCst);
+            parked.thread().unpark();
+        }
+        parked.join().expect("no panic");
+    });
+}
+
+#[test]
+fn many_threads_talk_to_many_goroutines() {
+    on_processors(SOME, || {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    let (tx, rx) = echo();
+                    for n in 0..500 {
+                        tx.send(n).expect("received");
+                        assert_eq!(rx.recv(), Ok(n));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn the_destructor_of_a_threads_local_may_use_goroutines() {
+    struct AtTheEnd(Cell<Option<Sender<&'static str>>>);
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let Some(tx) = self.0.take() else { return };
+            let (inner_tx, inner_rx) = bounded(0);
+            let child = go(move || inner_tx.send("from a destructor"));
+            strands::sleep(Duration::from_millis(1));
+            thread::park_timeout(Duration::from_millis(1));
+            tx.send(inner_rx.recv().expect("sent")).expect("received");
+            child.join().expect("no panic").expect("received");
+        }
+    }
+    thread_local!(static AT_THE_END: AtTheEnd = const { AtTheEnd(Cell::new(None)) });
+
+    on_processors(ONE_AND_TWO, || {
+        for used_before in [false, true] {
+            let (tx, rx) = bounded(0);
+            let thread = std::thread::spawn(move || {
+                if used_before {
+                    // Our own locals are then older than that one, and gone before it or after it.
+                    go(|| ()).join().expect("no panic");
+                    thread::park_timeout(Duration::from_micros(1));
+                }
+                AT_THE_END.with(|at_the_end| at_the_end.0.set(Some(tx)));
+            });
+            assert_eq!(rx.recv(), Ok("from a destructor"));
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_goroutine_stays_on_its_thread() {
+    on_processors(TWO, || {
+        let wanderers: Vec<_> = (0..200)
+            .map(|n| {
+                go(move || {
+                    let home = os_thread();
+                    for step in 0..50 {
+                        match (n + step) % 4 {
+                            0 => strands::sleep(Duration::from_micros(100)),
+                            1 => strands::yield_now(),
+                            2 => drop(go(|| ()).join()),
+                            _ => strands::blocking(|| ()),
+                        }
+                        assert_eq!(os_thread(), home);
+                    }
+                })
+            })
+            .collect();
+        join_all(wanderers);
+    });
+}
