@@ -540,7 +540,8 @@ fn plays<H>(
 /// can go on is wrong, this is where it shows.
 #[test]
 fn much_waiting_for_each_other_is_life() {
-    let kinds: [(&str, fn(Instant)); 5] = [
+    type Play = fn(Instant);
+    let kinds: [(&str, Play); 5] = [
         ("threads", |until| {
             let (tx, rx) = bounded(0);
             for player in plays(std::thread::spawn, until, tx, rx) {

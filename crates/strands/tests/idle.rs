@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use strands::channel::bounded;
-use strands::{go, runtime, thread};
+use strands::{JoinHandle, go, runtime, thread};
 
 /// In a second of idleness. A thread that looks round every millisecond uses more.
 const LITTLE_CPU: Duration = Duration::from_millis(20);
@@ -195,7 +195,7 @@ fn with_stacks_that_were_deep_a_program_is_idle() {
             })
             .collect();
         let ended: Vec<_> = (0..100).map(|n| go(move || recurse(n * 5_000))).collect();
-        ended.into_iter().for_each(|handle| drop(handle.join().expect("no panic")));
+        ended.into_iter().for_each(|handle| assert!(handle.join().is_ok()));
         be_idle();
         for goroutine in waits {
             goroutine.thread().unpark();
@@ -232,30 +232,37 @@ fn with_goroutines_that_wait_deep_down_a_program_is_idle() {
     all(program);
 }
 
+/// A goroutine that blocks its thread, and what ends that. When this returns it has a thread.
+fn blocked() -> (std::io::PipeWriter, JoinHandle<()>) {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let (tx, rx) = bounded(1);
+    let blocked = go(move || {
+        tx.send(()).expect("received");
+        reader.read_exact(&mut [0]).expect("readable");
+    });
+    rx.recv().expect("sent");
+    (writer, blocked)
+}
+
 #[test]
 fn after_hand_offs_a_program_is_idle() {
     let Some(program) = stage(|| {
-        let hogs: Vec<_> = (0..4)
-            .map(|_| {
-                go(|| {
-                    let end = Instant::now() + Duration::from_millis(50);
-                    while Instant::now() < end {}
-                })
+        let hog = || {
+            go(|| {
+                let end = Instant::now() + Duration::from_millis(50);
+                while Instant::now() < end {}
             })
-            .collect();
-        let pipes: Vec<_> = (0..4)
-            .map(|_| {
-                let (mut reader, writer) = std::io::pipe().expect("a pipe");
-                (writer, go(move || reader.read_exact(&mut [0]).expect("readable")))
-            })
-            .collect();
-        work();
+        };
+        let hogs: Vec<_> = (0..4).map(|_| hog()).collect();
+        let pipes: Vec<_> = (0..4).map(|_| blocked()).collect();
+        go(|| ()).join().expect("no panic");
         hogs.into_iter().for_each(|hog| hog.join().expect("no panic"));
         for (mut writer, blocked) in pipes {
             writer.write_all(b"!").expect("writable");
             blocked.join().expect("no panic");
         }
         assert!(runtime::metrics().workers > runtime::metrics().processors);
+        work();
         be_idle();
     }) else {
         return;
@@ -267,8 +274,7 @@ fn after_hand_offs_a_program_is_idle() {
 #[test]
 fn with_a_blocked_thread_a_program_is_almost_idle() {
     let Some(program) = stage(|| {
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-        let blocked = go(move || reader.read_exact(&mut [0]).expect("readable"));
+        let (mut writer, blocked) = blocked();
         work();
         be_idle_but_for(1000);
         writer.write_all(b"!").expect("writable");

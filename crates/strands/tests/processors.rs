@@ -31,7 +31,11 @@ fn of_this_machine() -> usize {
 
 #[test]
 fn the_environment_chooses() {
-    let Some(program) = stage(print_processors) else { return };
+    let Some(program) = stage(|| {
+        print_processors();
+    }) else {
+        return;
+    };
     for count in [1, 3, 7] {
         assert_eq!(processors(program.clone().processors(count)), count);
     }
@@ -69,7 +73,11 @@ fn the_environment_chooses_what_the_program_leaves_open() {
 
 #[test]
 fn if_nobody_chooses_it_is_what_the_machine_has() {
-    let Some(program) = stage(print_processors) else { return };
+    let Some(program) = stage(|| {
+        print_processors();
+    }) else {
+        return;
+    };
     assert_eq!(processors(program), of_this_machine());
 }
 
@@ -126,7 +134,11 @@ fn first_cpu() -> usize {
 
 #[test]
 fn a_process_that_was_given_one_cpu_has_one_processor() {
-    let Some(program) = stage(print_processors) else { return };
+    let Some(program) = stage(|| {
+        print_processors();
+    }) else {
+        return;
+    };
     let cpu = first_cpu().to_string();
     match std::process::Command::new("taskset").args(["-c", &cpu, "true"]).status() {
         Ok(status) if status.success() => {}
@@ -164,7 +176,9 @@ struct Groups {
 
 impl Groups {
     fn below(root: &Path) -> io::Result<Groups> {
-        let outer = root.join(format!("strands-test-{}", std::process::id()));
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, SeqCst);
+        let outer = root.join(format!("strands-test-{}-{number}", std::process::id()));
         let groups = Groups { inner: outer.join("inner"), outer };
         fs::create_dir(&groups.outer)?;
         fs::create_dir(&groups.inner)?;
@@ -209,7 +223,11 @@ fn mount_of(kind: &str, option: &str) -> Option<PathBuf> {
 
 #[test]
 fn a_quota_of_a_group_above_ours_counts_v1() {
-    let Some(program) = stage(print_processors) else { return };
+    let Some(program) = stage(|| {
+        print_processors();
+    }) else {
+        return;
+    };
     if of_this_machine() < 2 {
         return println!("skipped: there is only one CPU anyway");
     }
@@ -237,7 +255,11 @@ fn a_quota_of_a_group_above_ours_counts_v1() {
 
 #[test]
 fn a_quota_of_a_group_above_ours_counts_v2() {
-    let Some(program) = stage(print_processors) else { return };
+    let Some(program) = stage(|| {
+        print_processors();
+    }) else {
+        return;
+    };
     if of_this_machine() < 2 {
         return println!("skipped: there is only one CPU anyway");
     }
@@ -323,6 +345,7 @@ fn without_threads_to_be_had_calls_that_block_are_late_but_not_lost() {
 #[test]
 fn without_threads_to_be_had_work_goes_on_when_the_blocked_one_returns() {
     let Some(program) = stage(|| {
+        let count: usize = process::parameter().parse().expect("a number");
         strands::go(|| ()).join().expect("no panic");
         let mut threads = Vec::new();
         while let Ok(thread) = std::thread::Builder::new().spawn(|| {
@@ -331,19 +354,22 @@ fn without_threads_to_be_had_work_goes_on_when_the_blocked_one_returns() {
             threads.push(thread);
         }
         for _ in 0..10 {
-            let blocks = strands::go(|| std::thread::sleep(Duration::from_millis(30)));
-            let others: Vec<_> = (0..100).map(|n| strands::go(move || n)).collect();
-            for handle in others {
+            let blocks = strands::go(move || {
+                let others: Vec<_> = (0..count).map(|n| strands::go(move || n)).collect();
+                std::thread::sleep(Duration::from_millis(30));
+                others
+            });
+            for handle in blocks.join().expect("no panic") {
                 handle.join().expect("no panic");
             }
-            blocks.join().expect("no panic");
         }
         threads.iter().for_each(|thread| thread.thread().unpark());
     }) else {
         return;
     };
-    for processors in [1, 2] {
-        match with_so_many_threads(program.clone().processors(processors), 20) {
+    for (processors, count) in [(1, "1"), (1, "100"), (2, "1"), (2, "100")] {
+        let program = program.clone().processors(processors).parameter(count);
+        match with_so_many_threads(program, 20) {
             Some(outcome) => drop(outcome.succeeded()),
             None => return println!("skipped: no group can be made that limits threads"),
         }

@@ -104,6 +104,12 @@ impl<T: Linked> List<T> {
         self.len += other.len;
     }
 
+    /// The first, left where it is.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<NonNull<T>> {
+        NonNull::new(self.head)
+    }
+
     /// Whether there is no node.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_null()

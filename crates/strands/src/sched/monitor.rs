@@ -47,6 +47,8 @@ const QUIET: u64 = 5 * MILLI;
 /// Between steps of the trimmer, and how many slots it looks at in one.
 const TRIM_EVERY: u64 = 100 * MILLI;
 const TRIM_SLOTS: usize = 2048;
+/// How many full rounds it goes, when all is quiet, as long as there is something to do.
+const TRIM_ROUNDS: u32 = 4;
 /// Between looks for a deadlock while threads that we know nothing of are alive: from, and up to.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_secs(60);
@@ -85,7 +87,9 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
         scanner: Scanner::new(),
         last_trim: 0,
         quiet_since: None,
-        round_is_due: false,
+        rounds_due: 0,
+        has_asked: false,
+        last_progress: 0,
     };
     std::thread::Builder::new().name("strands-monitor".into()).spawn(move || watch.run())?;
     Ok(())
@@ -107,8 +111,12 @@ struct Watch {
     scanner: Scanner,
     last_trim: u64,
     quiet_since: Option<u64>,
-    /// Something has run since the trimmer's last full round.
-    round_is_due: bool,
+    /// How many full rounds of the trimmer are due, since something has run.
+    rounds_due: u32,
+    /// The turns that goroutines had had at the last look.
+    last_progress: u64,
+    /// The trimmer has asked somebody for something in this round.
+    has_asked: bool,
 }
 
 impl Watch {
@@ -131,8 +139,10 @@ impl Watch {
                 }
             }
             if self.is_quiet_for_long(now) {
-                self.trim_all();
-                self.sleep_while_quiet();
+                let again = self.trim_all();
+                if !again {
+                    self.sleep_while_quiet();
+                }
                 (interval, calm, self.quiet_since) = (SHORTEST, 0, None);
             }
         }
@@ -167,7 +177,6 @@ impl Watch {
                 continue;
             }
             stuck = true;
-            self.round_is_due = true;
             if idle_for >= LONELY && runtime.idle.any_idle() {
                 // Somebody who searches steals from a processor that does not move.
                 runtime.announce();
@@ -217,9 +226,12 @@ impl Watch {
 
     /// Whether every worker has been asleep for a while.
     fn is_quiet_for_long(&mut self, now: u64) -> bool {
+        let progress = census::progress(self.runtime);
+        if self.last_progress != progress {
+            (self.last_progress, self.rounds_due) = (progress, TRIM_ROUNDS);
+        }
         if !census::is_quiet(self.runtime) {
             self.quiet_since = None;
-            self.round_is_due = true;
             return false;
         }
         now - *self.quiet_since.get_or_insert(now) >= QUIET
@@ -234,7 +246,6 @@ impl Watch {
             if runtime.monitor.asked.swap(false, Ordering::Relaxed) {
                 patience = FIRST_LOOK;
             }
-            let progress = census::progress(runtime);
             let life = census::life(runtime);
             if life == census::Life::None {
                 census::report_deadlock(runtime);
@@ -242,7 +253,7 @@ impl Watch {
             runtime.monitor.parker.lie_down();
             // A worker that was up and is asleep again has told us, and we were not asleep to hear it. It may
             // have used up what we took for a sign of life.
-            if !census::is_quiet(runtime) || census::progress(runtime) != progress {
+            if !census::is_quiet(runtime) || census::progress(runtime) != self.last_progress {
                 runtime.monitor.parker.get_up();
                 return;
             }
@@ -252,7 +263,7 @@ impl Watch {
             }
             let timeout = (life == census::Life::PerhapsElsewhere).then_some(patience);
             runtime.monitor.parker.sleep(timeout);
-            if !census::is_quiet(runtime) {
+            if !census::is_quiet(runtime) || census::progress(runtime) != self.last_progress {
                 return;
             }
             patience = (patience * 2).min(LAST_LOOK);
@@ -266,15 +277,20 @@ impl Watch {
         }
     }
 
-    /// A full round, since everybody sleeps and nobody is kept waiting.
-    fn trim_all(&mut self) {
-        if !std::mem::take(&mut self.round_is_due) {
-            return;
+    /// A full round, since everybody sleeps and nobody is kept waiting. True if there should be another
+    /// when those who were asked for something have done it: what they give back is trimmed here.
+    fn trim_all(&mut self) -> bool {
+        if self.rounds_due == 0 {
+            return false;
         }
+        self.runtime.stacks.trim_free(usize::MAX);
+        self.has_asked = false;
         // The first step may finish a round that was begun before.
         while self.trim_step() == Progress::Partial {}
         while self.trim_step() == Progress::Partial {}
-        self.runtime.stacks.trim_free(usize::MAX);
+        // Not for ever: locked memory, for one, cannot be given back.
+        self.rounds_due = if self.has_asked { self.rounds_due - 1 } else { 0 };
+        self.rounds_due > 0
     }
 
     /// Finds stacks that hold more than they use, and asks whoever they are with to trim them.
@@ -290,6 +306,7 @@ impl Watch {
             }
         });
         if !parked.is_empty() || free {
+            self.has_asked = true;
             for worker in self.runtime.workers() {
                 if worker.tid() != 0 {
                     let mine: Vec<SlotRef> = parked

@@ -256,8 +256,11 @@ impl Here {
         for slot in errands.trims {
             self.trim(slot);
         }
-        if errands.return_stacks {
+        // SAFETY: `own` is this thread's, and no reference to the pool is held.
+        if errands.return_stacks && !unsafe { (*self.own.pool.get()).is_empty() } {
             self.give_stacks_back();
+            // The monitor may take us for asleep still. By this it sees that there is something to trim.
+            bump(&self.progress);
         }
     }
 

@@ -81,6 +81,11 @@ impl StackPool {
         }
     }
 
+    /// Whether there is no stack in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shelves.iter().all(|shelf| shelf.slots.is_empty())
+    }
+
     /// Gives everything back: the worker retires, or will sleep for long.
     pub(crate) fn drain(&mut self, stacks: &Stacks) {
         for (class, shelf) in Class::all().zip(&mut self.shelves) {

@@ -15,6 +15,12 @@ const SEARCH: u64 = 20_000;
 const SHORT_SEARCH: u64 = 5_000;
 /// A sleep longer than this counts as long.
 const LONG_SLEEP: u64 = 1_000_000;
+/// The most it waits awake for something that would have come had it waited a little longer last time. Two
+/// workers whose goroutines talk to each other must not wait for less than a wake-up takes (25–50 µs), or
+/// each finds the other asleep for ever: 50 µs a round trip, where half a microsecond is possible.
+const LONGEST_SEARCH: u64 = 100_000;
+/// Pauses between two looks.
+const SPINS: u32 = 16;
 /// How long a surplus worker waits for work before its thread ends.
 const RETIREMENT: Duration = Duration::from_secs(10);
 
@@ -39,11 +45,10 @@ impl Here {
     /// Looks further afield, and then sleeps.
     pub(super) fn rest(self) -> Rest {
         let runtime = self.runtime;
-        if self.own.processor.get().is_some()
-            && (self.own.searching.get() || runtime.idle.start_search())
-        {
+        let summoned = self.own.searching.get();
+        if self.own.processor.get().is_some() && (summoned || runtime.idle.start_search()) {
             self.own.searching.set(true);
-            match self.search() {
+            match self.search(summoned) {
                 Search::Found(goroutine) => {
                     runtime.search_ended(true);
                     return Rest::Found(Task::Fresh(goroutine));
@@ -51,6 +56,8 @@ impl Here {
                 Search::Home => return Rest::Up,
                 Search::Nothing => runtime.search_ended(false),
             }
+        } else if self.linger() {
+            return Rest::Up;
         }
         self.parker.lie_down();
         let processor = self.own.processor.take();
@@ -141,11 +148,14 @@ impl Here {
     }
 
     /// Looks for fresh work everywhere, for a while.
-    fn search(self) -> Search {
+    fn search(self, summoned: bool) -> Search {
         let runtime = self.runtime;
         let begun = runtime.clock.now();
-        let long = if self.own.last_sleep.get() > LONG_SLEEP { SHORT_SEARCH } else { SEARCH };
-        let patience = if runtime.cpus > 1 { long } else { 0 };
+        let patience = match () {
+            () if runtime.cpus == 1 => 0,
+            () if summoned => self.patience().max(SEARCH),
+            () => self.patience(),
+        };
         let before = runtime.progress_of_owners();
         loop {
             if !self.inbox.is_empty() {
@@ -161,13 +171,46 @@ impl Here {
             if now - begun >= patience {
                 break;
             }
-            for _ in 0..32 {
+            for _ in 0..SPINS {
                 std::hint::spin_loop();
             }
         }
-        // A goroutine that waits alone is mostly about to run where its data is. If its processor has
-        // not moved since we began to search, it is not.
+        // A goroutine that waits alone is mostly about to run where its data is, and stays where it
+        // starts. If its processor has not moved all the while that we have searched, it is not.
+        if patience < SEARCH && runtime.cpus > 1 {
+            return Search::Nothing;
+        }
         self.steal_from_the_stuck(&before).map_or(Search::Nothing, Search::Found)
+    }
+
+    /// While another searches, waits a moment for what is at home to become ready again: two goroutines
+    /// that talk to each other from different threads must not pay for a wake-up each time. True if
+    /// something has come.
+    fn linger(self) -> bool {
+        let runtime = self.runtime;
+        let patience = self.patience();
+        if runtime.cpus == 1 || !self.has_residents() || patience < SEARCH {
+            return false;
+        }
+        let begun = runtime.clock.now();
+        while self.inbox.is_empty() {
+            if runtime.clock.now() - begun >= patience {
+                return false;
+            }
+            for _ in 0..SPINS {
+                std::hint::spin_loop();
+            }
+        }
+        true
+    }
+
+    /// How long to wait awake, going by how long the last sleep was.
+    fn patience(self) -> u64 {
+        match self.own.last_sleep.get() {
+            brief if 2 * brief <= LONGEST_SEARCH => (2 * brief).max(SEARCH),
+            slept if slept <= LONG_SLEEP => SEARCH,
+            _ => SHORT_SEARCH,
+        }
     }
 
     /// Half of what another processor has, if it has more than one.

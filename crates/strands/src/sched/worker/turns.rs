@@ -97,8 +97,13 @@ impl Here {
             self.push_home(next);
         }
         self.own.in_a_row.set(0);
-        // SAFETY: `own` is this thread's, and nobody holds a reference to the list.
-        unsafe { (*self.own.home.get()).pop_front() }.map(Task::Ready)
+        // SAFETY: `own` is this thread's, and nobody else holds a reference to the list.
+        let home = unsafe { &mut *self.own.home.get() };
+        let first = home.pop_front()?;
+        if let Some(second) = home.front() {
+            Started::prefetch(second);
+        }
+        Some(Task::Ready(first))
     }
 
     #[inline]

@@ -1,0 +1,926 @@
+//! Channels as their users see them: on goroutines, on plain threads, and between the two.
+//!
+//! Who waits where is never guessed by sleeping: the parties have names, and the runtime's dump says when
+//! they are blocked.
+#![cfg(not(loom))]
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::error::Error;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use strands::channel::{
+    Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
+};
+use strands::{runtime, thread};
+
+use Kind::{Goroutine, Thread};
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Goroutine,
+    Thread,
+}
+
+const KINDS: [Kind; 2] = [Goroutine, Thread];
+const MIXES: [(Kind, Kind); 4] =
+    [(Goroutine, Goroutine), (Goroutine, Thread), (Thread, Goroutine), (Thread, Thread)];
+const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(3), None];
+
+enum Handle<T> {
+    Goroutine(strands::JoinHandle<T>),
+    Thread(std::thread::JoinHandle<T>),
+}
+
+impl<T> Handle<T> {
+    fn outcome(self) -> std::thread::Result<T> {
+        match self {
+            Handle::Goroutine(handle) => handle.join(),
+            Handle::Thread(handle) => handle.join(),
+        }
+    }
+
+    fn join(self) -> T {
+        self.outcome().expect("no panic")
+    }
+}
+
+fn start<T: Send + 'static>(kind: Kind, f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
+    match kind {
+        Goroutine => Handle::Goroutine(strands::go(f)),
+        Thread => Handle::Thread(std::thread::spawn(f)),
+    }
+}
+
+/// Starts a party and waits until it blocks on a channel.
+fn start_blocked<T: Send + 'static>(
+    kind: Kind,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Handle<T> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("party {}", COUNT.fetch_add(1, SeqCst));
+    let handle = match kind {
+        Goroutine => Handle::Goroutine(
+            thread::Builder::new().name(name.clone()).spawn(f).expect("a goroutine"),
+        ),
+        Thread => Handle::Thread(
+            std::thread::Builder::new().name(name.clone()).spawn(f).expect("a thread"),
+        ),
+    };
+    let line = format!("{name:?} [chan ");
+    wait_until(|| runtime::dump().contains(&line));
+    handle
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it has not come to pass");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn channel<T>(cap: Option<usize>) -> (Sender<T>, Receiver<T>) {
+    cap.map_or_else(unbounded, bounded)
+}
+
+/// Counts its drops.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+// ---- Capacity ----
+
+#[test]
+fn the_capacity_is_what_was_asked_for() {
+    for cap in CAPACITIES {
+        let (tx, rx) = channel::<u8>(cap);
+        assert_eq!((tx.capacity(), rx.capacity()), (cap, cap));
+    }
+}
+
+#[test]
+fn a_bounded_channel_takes_exactly_its_capacity() {
+    for cap in [0, 1, 2, 300] {
+        let (tx, rx) = bounded(cap);
+        for n in 0..cap {
+            assert_eq!((tx.len(), tx.is_empty(), tx.is_full()), (n, n == 0, false));
+            tx.try_send(n).unwrap();
+        }
+        assert_eq!((rx.len(), rx.is_empty(), rx.is_full()), (cap, cap == 0, true));
+        assert_eq!(tx.try_send(cap), Err(TrySendError::Full(cap)));
+        for n in 0..cap {
+            assert_eq!(rx.try_recv(), Ok(n));
+            assert_eq!((rx.len(), rx.is_full()), (cap - n - 1, false));
+        }
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    }
+}
+
+#[test]
+fn an_unbounded_channel_is_never_full() {
+    let (tx, rx) = unbounded();
+    for n in 0..100_000 {
+        tx.try_send(n).unwrap();
+        assert!(!tx.is_full());
+    }
+    assert_eq!((tx.len(), rx.len()), (100_000, 100_000));
+    assert!(rx.try_iter().eq(0..100_000));
+    assert!(rx.is_empty() && !rx.is_full());
+}
+
+#[test]
+fn those_who_wait_are_not_counted() {
+    for kind in KINDS {
+        for cap in [0, 2] {
+            let (tx, rx) = bounded(cap);
+            for n in 0..cap {
+                tx.send(n).unwrap();
+            }
+            let waiting = start_blocked(kind, move || tx.send(cap));
+            assert_eq!((rx.len(), rx.is_empty(), rx.is_full()), (cap, cap == 0, true));
+            assert!(rx.iter().take(cap + 1).eq(0..=cap));
+            assert_eq!(waiting.join(), Ok(()));
+        }
+        let (tx, rx) = bounded::<u8>(2);
+        let waiting = start_blocked(kind, move || rx.recv());
+        assert_eq!((tx.len(), tx.is_empty(), tx.is_full()), (0, true, false));
+        drop(tx);
+        assert_eq!(waiting.join(), Err(RecvError));
+    }
+}
+
+#[test]
+fn try_send_in_a_rendezvous_wants_somebody_who_waits() {
+    for kind in KINDS {
+        let (tx, rx) = bounded(0);
+        assert_eq!(tx.try_send(1), Err(TrySendError::Full(1)));
+        let waiting = start_blocked(kind, move || rx.recv());
+        assert_eq!(tx.try_send(2), Ok(()));
+        // One receiver takes one message.
+        assert!(tx.try_send(3).is_err());
+        assert_eq!(waiting.join(), Ok(2));
+    }
+}
+
+#[test]
+fn try_recv_takes_the_message_out_of_the_hands_of_one_who_waits() {
+    for kind in KINDS {
+        let (tx, rx) = bounded(0);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        let waiting = start_blocked(kind, move || tx.send(7));
+        assert_eq!(rx.try_recv(), Ok(7));
+        assert_eq!(waiting.join(), Ok(()));
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+    }
+}
+
+#[test]
+fn same_channel_tells_channels_apart() {
+    let (tx, rx) = bounded::<u8>(1);
+    let (other_tx, other_rx) = bounded::<u8>(1);
+    assert!(tx.same_channel(&tx.clone()) && rx.same_channel(&rx.clone()));
+    assert!(!tx.same_channel(&other_tx) && !rx.same_channel(&other_rx));
+}
+
+// ---- Words and types, as crossbeam-channel 0.5 has them ----
+
+#[test]
+fn debug_names_the_end_and_nothing_else() {
+    let (tx, rx) = bounded(1);
+    tx.send(()).unwrap();
+    assert_eq!(format!("{tx:?}"), "Sender { .. }");
+    assert_eq!(format!("{rx:?}"), "Receiver { .. }");
+    assert_eq!(format!("{:?}", rx.iter()), "Iter { .. }");
+    assert_eq!(format!("{:?}", rx.try_iter()), "TryIter { .. }");
+    assert_eq!(format!("{tx:>14?}"), " Sender { .. }");
+    assert_eq!(format!("{:?}", rx.into_iter()), "IntoIter { .. }");
+}
+
+#[test]
+fn errors_read_as_crossbeams_do() {
+    fn texts(error: impl Error + Debug) -> (String, String) {
+        (format!("{error:?}"), error.to_string())
+    }
+    fn pair(debug: &str, display: &str) -> (String, String) {
+        (debug.to_owned(), display.to_owned())
+    }
+    let disconnected = "sending on a disconnected channel";
+    let over = "receiving on an empty and disconnected channel";
+    assert_eq!(texts(SendError(1)), pair("SendError(..)", disconnected));
+    assert_eq!(texts(TrySendError::Full(1)), pair("Full(..)", "sending on a full channel"));
+    assert_eq!(texts(TrySendError::Disconnected(1)), pair("Disconnected(..)", disconnected));
+    assert_eq!(texts(RecvError), pair("RecvError", over));
+    assert_eq!(texts(TryRecvError::Empty), pair("Empty", "receiving on an empty channel"));
+    assert_eq!(texts(TryRecvError::Disconnected), pair("Disconnected", over));
+}
+
+#[test]
+fn errors_give_the_message_back_and_can_be_asked_and_converted() {
+    assert_eq!(SendError("text").into_inner(), "text");
+    for (error, full) in [(TrySendError::Full(3), true), (TrySendError::Disconnected(3), false)] {
+        assert_eq!((error.is_full(), error.is_disconnected()), (full, !full));
+        assert_eq!(error.into_inner(), 3);
+    }
+    assert!(TryRecvError::Empty.is_empty() && !TryRecvError::Empty.is_disconnected());
+    assert!(TryRecvError::Disconnected.is_disconnected() && !TryRecvError::Disconnected.is_empty());
+    assert_eq!(TrySendError::from(SendError(5)), TrySendError::Disconnected(5));
+    assert_eq!(TryRecvError::from(RecvError), TryRecvError::Disconnected);
+}
+
+#[test]
+fn ends_go_anywhere_if_their_messages_are_send() {
+    fn check<T: Send + Sync + UnwindSafe + RefUnwindSafe + 'static>() {}
+    // Neither Sync nor unwind safe themselves.
+    check::<Sender<Cell<u8>>>();
+    check::<Receiver<Cell<u8>>>();
+    check::<Sender<Box<dyn FnMut() + Send>>>();
+}
+
+// ---- Order ----
+
+#[test]
+fn messages_arrive_in_the_order_in_which_they_were_sent() {
+    for (sender, receiver) in MIXES {
+        for cap in CAPACITIES {
+            let (tx, rx) = channel(cap);
+            let sent = start(sender, move || (0..500).for_each(|n| tx.send(n).unwrap()));
+            let received = start(receiver, move || rx.into_iter().collect::<Vec<_>>());
+            assert!(received.join().into_iter().eq(0..500), "{sender:?} {receiver:?} {cap:?}");
+            sent.join();
+        }
+    }
+}
+
+#[test]
+fn with_many_on_both_sides_each_message_goes_to_one_and_each_senders_stay_in_order() {
+    for cap in CAPACITIES {
+        let (tx, rx) = channel(cap);
+        let senders: Vec<_> = (0..4)
+            .map(|id| {
+                let tx = tx.clone();
+                start(KINDS[id % 2], move || (0..500).for_each(|n| tx.send((id, n)).unwrap()))
+            })
+            .collect();
+        drop(tx);
+        let receivers: Vec<_> = (0..4)
+            .map(|id| {
+                let rx = rx.clone();
+                start(KINDS[id % 2], move || rx.into_iter().collect::<Vec<_>>())
+            })
+            .collect();
+        drop(rx);
+        senders.into_iter().for_each(Handle::join);
+        let mut all = Vec::new();
+        for received in receivers.into_iter().map(Handle::join) {
+            for id in 0..4 {
+                let of_one = received.iter().filter(|m| m.0 == id).map(|m| m.1);
+                assert!(of_one.is_sorted(), "{cap:?}");
+            }
+            all.extend(received);
+        }
+        all.sort_unstable();
+        assert!(all.into_iter().eq((0..4).flat_map(|id| (0..500).map(move |n| (id, n)))));
+    }
+}
+
+#[test]
+fn receivers_are_served_first_come_first_served() {
+    for cap in CAPACITIES {
+        let (tx, rx) = channel(cap);
+        let waiting: Vec<_> = (0..8)
+            .map(|at| {
+                let rx = rx.clone();
+                start_blocked(KINDS[at % 2], move || rx.recv())
+            })
+            .collect();
+        (0..8).for_each(|n| tx.send(n).unwrap());
+        for (at, receiver) in waiting.into_iter().enumerate() {
+            assert_eq!(receiver.join(), Ok(at), "{cap:?}");
+        }
+    }
+}
+
+#[test]
+fn senders_are_served_first_come_first_served() {
+    for cap in [0, 1, 3] {
+        let (tx, rx) = bounded(cap);
+        (0..cap).for_each(|n| tx.send(n).unwrap());
+        let waiting: Vec<_> = (0..8)
+            .map(|at| {
+                let tx = tx.clone();
+                start_blocked(KINDS[at % 2], move || tx.send(cap + at))
+            })
+            .collect();
+        drop(tx);
+        assert!(rx.iter().eq(0..cap + 8), "{cap}");
+        assert!(waiting.into_iter().all(|sender| sender.join().is_ok()));
+    }
+}
+
+#[test]
+fn nobody_who_comes_later_takes_what_one_who_waits_was_given() {
+    for kind in KINDS {
+        for cap in [0, 1] {
+            // The receiver has the message from the moment it was sent, whether it has woken or not.
+            let (tx, rx) = bounded(cap);
+            let receiver = {
+                let rx = rx.clone();
+                start_blocked(kind, move || rx.recv())
+            };
+            tx.send(1).unwrap();
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+            assert_eq!(receiver.join(), Ok(1));
+        }
+        // Likewise the sender has its place.
+        let (tx, rx) = bounded(1);
+        tx.send(1).unwrap();
+        let sender = {
+            let tx = tx.clone();
+            start_blocked(kind, move || tx.send(2))
+        };
+        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(tx.try_send(3), Err(TrySendError::Full(3)));
+        assert_eq!(sender.join(), Ok(()));
+        assert_eq!(rx.recv(), Ok(2));
+    }
+}
+
+// ---- The end of one side ----
+
+#[test]
+fn what_was_sent_is_received_after_the_senders_are_gone() {
+    for cap in [Some(3), None] {
+        let (tx, rx) = channel(cap);
+        let second = tx.clone();
+        tx.send(1).unwrap();
+        drop(tx);
+        second.send(2).unwrap();
+        drop(second);
+        assert_eq!((rx.recv(), rx.try_recv()), (Ok(1), Ok(2)));
+        for _ in 0..2 {
+            assert_eq!(rx.recv(), Err(RecvError));
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+        }
+    }
+}
+
+#[test]
+fn a_message_that_cannot_arrive_comes_back() {
+    for cap in CAPACITIES {
+        let (tx, rx) = channel(cap);
+        drop(rx.clone());
+        assert!(cap == Some(0) || tx.try_send("arrives").is_ok());
+        drop(rx);
+        assert_eq!(tx.send("back"), Err(SendError("back")));
+        assert_eq!(tx.try_send("back"), Err(TrySendError::Disconnected("back")));
+        assert!(tx.is_empty());
+    }
+}
+
+#[test]
+fn the_end_of_the_receivers_frees_blocked_senders_with_their_messages() {
+    for cap in [0, 2] {
+        let (tx, rx) = bounded(cap);
+        (0..cap).for_each(|n| tx.send(n).unwrap());
+        let senders: Vec<_> = (0..6)
+            .map(|at| {
+                let tx = tx.clone();
+                start_blocked(KINDS[at % 2], move || tx.send(100 + at))
+            })
+            .collect();
+        drop(rx);
+        for (at, sender) in senders.into_iter().enumerate() {
+            assert_eq!(sender.join(), Err(SendError(100 + at)));
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_senders_frees_blocked_receivers() {
+    for cap in CAPACITIES {
+        let (tx, rx) = channel::<u8>(cap);
+        let receivers: Vec<_> = (0..6)
+            .map(|at| {
+                let rx = rx.clone();
+                start_blocked(KINDS[at % 2], move || rx.recv())
+            })
+            .collect();
+        let second = tx.clone();
+        drop(tx);
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty), "one sender is left");
+        drop(second);
+        assert!(receivers.into_iter().all(|receiver| receiver.join() == Err(RecvError)));
+    }
+}
+
+#[test]
+fn ten_thousand_receivers_are_freed_by_one_drop() {
+    let (tx, rx) = bounded::<u8>(0);
+    let handles: Vec<_> = (0..10_000)
+        .map(|_| {
+            let rx = rx.clone();
+            strands::go(move || rx.recv())
+        })
+        .collect();
+    wait_until(|| runtime::dump().matches("[chan receive").count() >= 10_000);
+    drop(tx);
+    assert!(handles.into_iter().all(|handle| handle.join().unwrap() == Err(RecvError)));
+}
+
+#[test]
+fn ten_thousand_senders_get_their_messages_back_from_one_drop() {
+    let (tx, rx) = bounded(0);
+    let drops = Arc::new(AtomicUsize::new(0));
+    let handles: Vec<_> = (0..10_000)
+        .map(|_| {
+            let (tx, message) = (tx.clone(), Counted(Arc::clone(&drops)));
+            strands::go(move || tx.send(message).is_err())
+        })
+        .collect();
+    wait_until(|| runtime::dump().matches("[chan send").count() >= 10_000);
+    drop(rx);
+    assert!(handles.into_iter().all(|handle| handle.join().unwrap()));
+    assert_eq!(drops.load(SeqCst), 10_000);
+}
+
+#[test]
+fn what_is_left_is_dropped_with_the_last_receiver() {
+    for cap in [Some(5), None] {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (tx, rx) = channel(cap);
+        for _ in 0..5 {
+            tx.send(Counted(Arc::clone(&drops))).unwrap();
+        }
+        drop(rx.recv());
+        assert_eq!(drops.load(SeqCst), 1);
+        let second = rx.clone();
+        drop(rx);
+        assert_eq!(drops.load(SeqCst), 1, "somebody can still receive");
+        drop(second);
+        assert_eq!(drops.load(SeqCst), 5, "though a sender is left");
+        assert!(tx.is_empty());
+        assert!(tx.send(Counted(Arc::clone(&drops))).is_err());
+        assert_eq!(drops.load(SeqCst), 6);
+    }
+}
+
+#[test]
+fn a_sender_dropped_in_a_goroutine_ends_the_wait_of_a_thread_and_the_other_way_round() {
+    for (dropper, _) in MIXES {
+        let (tx, rx) = bounded::<u8>(0);
+        let dropper = start(dropper, move || {
+            strands::sleep(Duration::from_millis(5));
+            drop(tx);
+        });
+        assert_eq!(rx.recv(), Err(RecvError));
+        dropper.join();
+    }
+    let (tx, rx) = bounded::<u8>(0);
+    let waiting = start_blocked(Goroutine, move || rx.recv());
+    drop(tx);
+    assert_eq!(waiting.join(), Err(RecvError));
+}
+
+#[test]
+fn a_panic_that_drops_the_sender_ends_the_wait() {
+    for kind in KINDS {
+        let (tx, rx) = bounded::<u8>(0);
+        let panics = start(kind, move || {
+            let _tx = tx;
+            panic!("on purpose");
+        });
+        assert_eq!(rx.recv(), Err(RecvError));
+        assert!(panics.outcome().is_err());
+    }
+}
+
+// ---- Iterators ----
+
+#[test]
+fn iterators_end_with_the_channel() {
+    let (tx, rx) = bounded(1);
+    let sender = strands::go(move || (0..10).for_each(|n| tx.send(n).unwrap()));
+    let mut all = Vec::new();
+    for n in &rx {
+        all.push(n);
+        if n == 2 {
+            break;
+        }
+    }
+    all.extend(rx.iter().take(3));
+    all.extend(rx);
+    assert!(all.into_iter().eq(0..10));
+    sender.join().unwrap();
+}
+
+#[test]
+fn an_iterator_that_has_ended_stays_ended() {
+    let (tx, rx) = unbounded();
+    tx.send(1).unwrap();
+    drop(tx);
+    let mut iter = rx.iter();
+    assert_eq!([iter.next(), iter.next(), iter.next()], [Some(1), None, None]);
+}
+
+#[test]
+fn try_iter_ends_when_there_is_nothing_and_can_be_asked_again() {
+    let (tx, rx) = unbounded();
+    let mut iter = rx.try_iter();
+    assert_eq!(iter.next(), None);
+    tx.send(1).unwrap();
+    assert_eq!((iter.next(), iter.next()), (Some(1), None));
+    tx.send(2).unwrap();
+    drop(tx);
+    assert_eq!((iter.next(), iter.next()), (Some(2), None));
+}
+
+#[test]
+fn an_owned_iterator_is_a_receiver_and_ends_the_channel_with_it() {
+    let (tx, rx) = unbounded();
+    tx.send(1).unwrap();
+    let mut iter = rx.into_iter();
+    assert_eq!(iter.next(), Some(1));
+    tx.send(2).unwrap();
+    drop(iter);
+    assert_eq!(tx.send(3), Err(SendError(3)));
+}
+
+// ---- Messages of all kinds ----
+
+#[test]
+fn messages_without_a_size_are_counted_all_the_same() {
+    for (sender, receiver) in MIXES {
+        for cap in CAPACITIES {
+            let (tx, rx) = channel(cap);
+            let sent = start(sender, move || (0..1000).for_each(|_| tx.send(()).unwrap()));
+            let received = start(receiver, move || rx.iter().count());
+            assert_eq!(received.join(), 1000);
+            sent.join();
+        }
+    }
+}
+
+#[test]
+fn a_mebibyte_passes_by_value() {
+    const SIZE: usize = 1 << 20;
+    fn giant(fill: u8) -> [u8; SIZE] {
+        [fill; SIZE]
+    }
+    for cap in [Some(0), Some(2), None] {
+        let (tx, rx) = channel(cap);
+        let sender = std::thread::Builder::new().stack_size(32 * SIZE).spawn(move || {
+            for fill in 1..=3 {
+                tx.send(giant(fill)).unwrap_or_else(|_| panic!("the receiver is there"));
+            }
+        });
+        let receiver = strands::go(move || {
+            for fill in 1..=3 {
+                let message = rx.recv().unwrap();
+                assert!(message.iter().all(|byte| *byte == fill));
+            }
+        });
+        sender.unwrap().join().unwrap();
+        receiver.join().unwrap();
+    }
+}
+
+#[test]
+fn messages_need_not_be_sync() {
+    for (sender, receiver) in MIXES {
+        let (tx, rx) = bounded(0);
+        let sent = start(sender, move || tx.send(Cell::new(1)).unwrap());
+        let received = start(receiver, move || {
+            let cell = rx.recv().unwrap();
+            cell.set(cell.get() + 1);
+            cell.get()
+        });
+        assert_eq!(received.join(), 2);
+        sent.join();
+    }
+}
+
+#[test]
+fn channels_go_through_channels() {
+    type Parcel = Box<dyn Any + Send>;
+    for (sender, receiver) in MIXES {
+        let (tx, rx) = bounded::<Parcel>(1);
+        let sent = start(sender, move || {
+            let mut tx = tx;
+            for _ in 0..500 {
+                let (next_tx, next_rx) = bounded::<Parcel>(1);
+                tx.send(Box::new(next_rx)).unwrap();
+                tx = next_tx;
+            }
+        });
+        let received = start(receiver, move || {
+            let mut rx = rx;
+            for _ in 0..500 {
+                rx = *rx.recv().unwrap().downcast::<Receiver<Parcel>>().unwrap();
+            }
+        });
+        sent.join();
+        received.join();
+    }
+}
+
+#[test]
+fn a_channel_may_carry_its_own_ends() {
+    struct Knot(#[expect(dead_code, reason = "held")] Option<(Sender<Knot>, Receiver<Knot>)>);
+    // Its own sender: ends with the receiver.
+    let (tx, rx) = unbounded();
+    tx.send(Knot(Some((tx.clone(), unbounded().1)))).unwrap();
+    drop(rx);
+    assert!(tx.send(Knot(None)).is_err());
+    // Received, both go.
+    let (tx, rx) = unbounded();
+    tx.send(Knot(Some((tx.clone(), rx.clone())))).unwrap();
+    drop(tx);
+    drop(rx.recv().unwrap());
+    assert!(rx.recv().is_err());
+}
+
+// ---- Messages with a Drop of their own ----
+
+#[test]
+fn a_drop_may_use_channels_and_wait() {
+    struct Echo {
+        note: Sender<u8>,
+        wait_for: Receiver<u8>,
+    }
+    impl Drop for Echo {
+        fn drop(&mut self) {
+            self.note.send(1).unwrap();
+            assert_eq!(self.wait_for.recv(), Ok(2));
+        }
+    }
+    for kind in KINDS {
+        let (note, noted) = bounded(0);
+        let (go_on, wait_for) = bounded(0);
+        let (tx, rx) = bounded(1);
+        tx.send(Echo { note, wait_for }).unwrap();
+        // The message is dropped by the end of the receiver, with no lock held: the channel answers.
+        let dropper = start(kind, move || drop(rx));
+        assert_eq!(noted.recv(), Ok(1));
+        let (note, wait_for) = (bounded(1).0, bounded(0).1);
+        match tx.try_send(Echo { note, wait_for }) {
+            Err(TrySendError::Disconnected(back)) => std::mem::forget(back),
+            _ => panic!("the receiver is gone"),
+        }
+        assert!(tx.is_empty());
+        go_on.send(2).unwrap();
+        dropper.join();
+    }
+}
+
+#[test]
+fn a_drop_may_send_on_the_very_channel_that_drops_it() {
+    struct Boomerang(Option<Sender<Boomerang>>, Arc<AtomicUsize>);
+    impl Drop for Boomerang {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, SeqCst);
+            if let Some(tx) = self.0.take() {
+                assert!(tx.send(Boomerang(None, Arc::clone(&self.1))).is_err());
+            }
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (tx, rx) = unbounded();
+    for _ in 0..3 {
+        tx.send(Boomerang(Some(tx.clone()), Arc::clone(&drops))).unwrap();
+    }
+    drop((tx, rx));
+    assert_eq!(drops.load(SeqCst), 6);
+}
+
+#[test]
+fn a_drop_that_panics_reaches_the_one_who_drops_and_frees_those_who_wait() {
+    struct Mine(bool);
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            if self.0 && !std::thread::panicking() {
+                panic!("the drop of a message");
+            }
+        }
+    }
+    for kind in KINDS {
+        let (tx, rx) = bounded(1);
+        tx.send(Mine(true)).unwrap();
+        let sender = {
+            let tx = tx.clone();
+            start_blocked(kind, move || tx.send(Mine(false)).is_err())
+        };
+        let panic = catch_unwind(AssertUnwindSafe(|| drop(rx))).unwrap_err();
+        assert_eq!(*panic.downcast::<&str>().unwrap(), "the drop of a message");
+        assert!(sender.join());
+        assert!(tx.send(Mine(false)).is_err());
+    }
+}
+
+/// As in crossbeam-channel: two drops that panic are one panic, not an abort. What is behind the first is
+/// leaked.
+#[test]
+fn two_drops_that_panic_do_not_abort() {
+    struct Mine(Arc<AtomicUsize>);
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+            panic!("the drop of a message");
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (tx, rx) = bounded(2);
+    for _ in 0..2 {
+        tx.send(Mine(Arc::clone(&drops))).unwrap();
+    }
+    drop(tx);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(rx))).is_err());
+    assert_eq!(drops.load(SeqCst), 1);
+}
+
+// ---- Happens-before ----
+
+/// Memory that only channels put in order.
+struct Plain(UnsafeCell<u64>);
+
+// SAFETY: the tests access it as the channels allow; sanitizers see it if they do not.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    fn new() -> Arc<Plain> {
+        Arc::new(Plain(UnsafeCell::new(0)))
+    }
+
+    fn get(&self) -> u64 {
+        // SAFETY: see above.
+        unsafe { *self.0.get() }
+    }
+
+    fn add(&self) {
+        // SAFETY: see above.
+        unsafe { *self.0.get() += 1 }
+    }
+}
+
+#[test]
+fn what_came_before_the_send_is_there_after_the_receive() {
+    for (sender, receiver) in MIXES {
+        for cap in CAPACITIES {
+            let (tx, rx) = channel(cap);
+            let (acknowledge, acknowledged) = bounded(0);
+            let plain = Plain::new();
+            let writer = {
+                let plain = Arc::clone(&plain);
+                start(sender, move || {
+                    for n in 1..=200 {
+                        plain.add();
+                        tx.send(n).unwrap();
+                        acknowledged.recv().unwrap();
+                    }
+                })
+            };
+            let reader = start(receiver, move || {
+                for n in rx {
+                    assert_eq!(plain.get(), n);
+                    acknowledge.send(()).unwrap();
+                }
+            });
+            writer.join();
+            reader.join();
+        }
+    }
+}
+
+/// The `n`th receive happens before the `n + cap`th send returns: a channel of one place is a mutex.
+#[test]
+fn a_place_in_the_buffer_is_a_lock() {
+    let (tx, rx) = bounded(1);
+    let plain = Plain::new();
+    let handles: Vec<_> = (0..4)
+        .map(|at| {
+            let (tx, rx, plain) = (tx.clone(), rx.clone(), Arc::clone(&plain));
+            start(KINDS[at % 2], move || {
+                for _ in 0..1000 {
+                    tx.send(()).unwrap();
+                    plain.add();
+                    rx.recv().unwrap();
+                }
+            })
+        })
+        .collect();
+    handles.into_iter().for_each(Handle::join);
+    assert_eq!(plain.get(), 4000);
+}
+
+#[test]
+fn what_came_before_the_end_is_there_after_the_error() {
+    for (sender, receiver) in MIXES {
+        let (tx, rx) = bounded::<()>(0);
+        let plain = Plain::new();
+        let dropper = {
+            let plain = Arc::clone(&plain);
+            start(sender, move || {
+                plain.add();
+                drop(tx);
+            })
+        };
+        let reader = start(receiver, move || {
+            assert_eq!(rx.recv(), Err(RecvError));
+            plain.get()
+        });
+        assert_eq!(reader.join(), 1);
+        dropper.join();
+    }
+}
+
+// ---- Back and forth ----
+
+#[test]
+fn ping_pong() {
+    for (left, right) in MIXES {
+        for cap in [Some(0), Some(1), None] {
+            let (ping, pinged) = channel(cap);
+            let (pong, ponged) = channel(cap);
+            let left = start(left, move || {
+                for n in 0..1000 {
+                    ping.send(n).unwrap();
+                    assert_eq!(ponged.recv(), Ok(n + 1));
+                }
+            });
+            let right = start(right, move || {
+                for n in pinged {
+                    pong.send(n + 1).unwrap();
+                }
+            });
+            left.join();
+            right.join();
+        }
+    }
+}
+
+// ---- At a thread's exit ----
+
+/// Uses channels when its thread ends, after thread-locals of ours may have gone.
+struct AtExit {
+    told: Arc<AtomicBool>,
+}
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        // Waits for goroutines in both directions, and for time.
+        let (tx, rx) = bounded(0);
+        let sender = strands::go(move || {
+            strands::sleep(Duration::from_millis(2));
+            tx.send(7).unwrap();
+        });
+        assert_eq!(rx.recv(), Ok(7));
+        assert_eq!(rx.recv(), Err(RecvError));
+        sender.join().unwrap();
+        let (tx, rx) = bounded(0);
+        let receiver = strands::go(move || rx.recv());
+        assert_eq!(tx.send(8), Ok(()));
+        assert_eq!(receiver.join().unwrap(), Ok(8));
+        thread::park_timeout(Duration::from_millis(1));
+        self.told.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn channels_work_in_the_destructors_of_thread_locals() {
+    thread_local! {
+        static AT_EXIT: Cell<Option<AtExit>> = const { Cell::new(None) };
+    }
+    // Destructors run in the order of registration: ours before or after those of the user.
+    for ours_first in [false, true] {
+        let told = Arc::new(AtomicBool::new(false));
+        let at_exit = AtExit { told: Arc::clone(&told) };
+        std::thread::spawn(move || {
+            let wait = || {
+                let (tx, rx) = bounded(0);
+                let sender = strands::go(move || tx.send(1).unwrap());
+                assert_eq!(rx.recv(), Ok(1));
+                sender.join().unwrap();
+                let _ = thread::current();
+            };
+            if ours_first {
+                wait();
+            }
+            AT_EXIT.set(Some(at_exit));
+            if !ours_first {
+                wait();
+            }
+        })
+        .join()
+        .unwrap();
+        assert!(told.load(SeqCst));
+    }
+}
