@@ -583,14 +583,16 @@ fn a_mebibyte_passes_by_value() {
                 tx.send(giant(fill)).unwrap_or_else(|_| panic!("the receiver is there"));
             }
         });
-        let receiver = strands::go(move || {
+        // Unoptimised, a value is copied through many frames.
+        let builder = thread::Builder::new().stack_size(32 * SIZE);
+        let receiver = builder.spawn(move || {
             for fill in 1..=3 {
                 let message = rx.recv().unwrap();
                 assert!(message.iter().all(|byte| *byte == fill));
             }
         });
         sender.unwrap().join().unwrap();
-        receiver.join().unwrap();
+        receiver.unwrap().join().unwrap();
     }
 }
 

@@ -339,27 +339,32 @@ fn extremes_of_time() {
 fn yielding_goroutines_take_turns() {
     let ended =
         Child::of("yielding_goroutines_take_turns").env("STRANDS_MAXPROCS", "1").run(|| {
-            let stop = Arc::new(AtomicBool::new(false));
-            let counters: Vec<_> = (0..10)
-                .map(|_| {
-                    let stop = Arc::clone(&stop);
-                    go(move || {
-                        let mut turns = 0_u64;
-                        while !stop.load(SeqCst) {
-                            turns += 1;
-                            yield_now();
-                        }
-                        turns
+            // All from one goroutine, so that none gets ahead while the others are being spawned.
+            strands::run(|| {
+                let stop = Arc::new(AtomicBool::new(false));
+                let counters: Vec<_> = (0..10)
+                    .map(|_| {
+                        let stop = Arc::clone(&stop);
+                        go(move || {
+                            let mut turns = 0_u64;
+                            while !stop.load(SeqCst) {
+                                turns += 1;
+                                yield_now();
+                            }
+                            turns
+                        })
                     })
-                })
-                .collect();
-            // Started after them, and not kept waiting.
-            go(|| (0..1000).for_each(|_| yield_now())).join().unwrap();
-            stop.store(true, SeqCst);
-            for counter in counters {
-                let turns = counter.join().unwrap();
-                assert!((500..=2500).contains(&turns), "{turns} turns in about a thousand");
-            }
+                    .collect();
+                // Spawned after them, and not kept waiting.
+                go(move || {
+                    (0..1000).for_each(|_| yield_now());
+                    stop.store(true, SeqCst);
+                });
+                for counter in counters {
+                    let turns = counter.join().unwrap();
+                    assert!((500..=2500).contains(&turns), "{turns} turns in about a thousand");
+                }
+            });
         });
     ended.assert_success();
 }

@@ -163,8 +163,8 @@ fn twenty_thousand_parked_goroutines_cost_a_page_each() {
         // build do not all fit into that page.
         let most = if cfg!(debug_assertions) { 2 * 4096 + 1400 } else { 4400 * 13 / 10 };
         assert!(each <= most, "{each} bytes each, more than {most}");
-        // The heap and its arenas may grow by a few; the stacks do not.
-        assert!(mapped_now <= mapped + 12, "{mapped} mappings became {mapped_now}");
+        // A worker more has a dozen; stacks have none of their own.
+        assert!(mapped_now <= mapped + COUNT / 100, "{mapped} mappings became {mapped_now}");
         drop(open);
         assert!(goroutines.into_iter().all(|goroutine| goroutine.join().unwrap()));
     });
