@@ -88,3 +88,8 @@ pub use everyday::{blocking, go, run, sleep, yield_now};
 pub use strands_macros::{main, test};
 #[cfg(not(loom))]
 pub use thread::{JoinHandle, Scope, ScopedJoinHandle, scope};
+
+/// The examples in the README run, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -115,8 +115,11 @@ mod under_loom {
             self.word.load(order)
         }
 
+        /// By a swap. When a plain store races with a read-modify-write, loom does not remember which was
+        /// first, and in the end lets the storing thread read a value that has been replaced since: a
+        /// wake-up lost that no machine loses.
         pub(crate) fn store(&self, value: u32, order: Ordering) {
-            self.word.store(value, order);
+            self.word.swap(value, order);
         }
 
         pub(crate) fn swap(&self, value: u32, order: Ordering) -> u32 {

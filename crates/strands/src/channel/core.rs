@@ -18,6 +18,7 @@ use crate::primitive::Arc;
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::wait::{FIRST_FREE, Reason, ShortLock, Token, WaitKind, Waiter, Wake};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
 /// The message has changed hands.
@@ -189,8 +190,13 @@ impl<T> Core<T> {
             }
             state = self.state.lock();
         }
-        // With no lock held: a message's `Drop` may do anything, panic included.
-        drop(left);
+        // With no lock held: a message's `Drop` may do anything, panic included. If one panics the rest is
+        // leaked, as in crossbeam-channel: were it dropped while unwinding, a second panic would abort.
+        let mut left = ManuallyDrop::new(left);
+        while let Some(message) = left.pop_front() {
+            drop(message);
+        }
+        drop(ManuallyDrop::into_inner(left));
     }
 
     pub(super) fn len(&self) -> usize {

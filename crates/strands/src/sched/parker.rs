@@ -86,7 +86,9 @@ mod loom_tests {
 
     #[test]
     fn no_wake_up_is_lost() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let bed = Arc::new((Parker::new(), AtomicUsize::new(0)));
             let bringers: Vec<_> = (0..2)
                 .map(|_| {
