@@ -182,11 +182,21 @@ fn spawn_until_refused(in_between: impl Fn()) -> (usize, std::io::Error) {
     let count = goroutines.len();
     assert_eq!(Arc::strong_count(&ended), count + 1, "the closure that was refused is not dropped");
 
-    let panic = text(catch_unwind(|| drop(go(|| ()))).unwrap_err());
-    assert!(panic.contains("failed to spawn") && panic.contains(&error.to_string()), "{panic}");
-    assert!(catch_unwind(|| run(|| ())).is_err());
-    let scoped = catch_unwind(|| scope(|s| s.go(|| ()).join().unwrap()));
-    assert!(text(scoped.unwrap_err()).contains("failed to spawn"));
+    // A stack that others have still had at hand may come free meanwhile; then once more.
+    let mut waiting = Vec::new();
+    let refused_as_well = (0..100).any(|_| {
+        let panic = loop {
+            let gate = gate.clone();
+            match catch_unwind(AssertUnwindSafe(|| go(move || gate.recv().unwrap_err()))) {
+                Ok(goroutine) => waiting.push(goroutine),
+                Err(panic) => break text(panic),
+            }
+        };
+        assert!(panic.contains("failed to spawn") && panic.contains("RLIMIT_AS"), "{panic}");
+        let scoped = catch_unwind(|| scope(|s| s.go(|| ()).join().unwrap()));
+        scoped.is_err() && catch_unwind(|| run(|| ())).is_err()
+    });
+    assert!(refused_as_well);
 
     drop(open);
     let mut places: Vec<_> = goroutines.into_iter().map(|g| g.join().unwrap()).collect();
@@ -202,9 +212,12 @@ fn where_address_space_is_refused_nothing_that_was_spawned_is_lost() {
         #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
         limit(libc::RLIMIT_AS as u32, 6 << 30);
         let refused = |(count, error): (usize, std::io::Error)| {
+            println!("{count} goroutines");
             assert!(count > 100, "{count} goroutines in 6 GiB");
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);
             assert!(error.to_string().contains("RLIMIT_AS"), "{error}");
+            // Whoever joins may be quicker than the goroutine is with putting its stack back.
+            wait_until("a stack comes back", || Builder::new().spawn(|| ()).is_ok());
         };
         refused(spawn_until_refused(|| ()));
         // What came back can be had again, by goroutines too, whose workers keep stacks at hand.

@@ -199,7 +199,7 @@ fn a_name_is_known_inside_outside_and_in_dumps() {
     assert!(line.contains("born at crates/strands/tests/goroutines.rs:"), "{line}");
     drop(open);
     assert_eq!(named.join().unwrap().as_deref(), Some("the named one"));
-    assert!(!dump().contains("the named one"), "it is gone");
+    wait_until("it is gone", || !dump().contains("the named one"));
     assert_eq!(go(|| thread::current().name().map(str::to_owned)).join().unwrap(), None);
 }
 
@@ -298,7 +298,8 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
             });
         }
         drop(tx);
-        assert!(rx.iter().eq((0..5).map(|place| (place, true))));
+        let woken: Vec<_> = rx.iter().collect();
+        assert_eq!(woken, [(0, true), (1, true), (2, true), (3, true), (4, true)]);
     });
     ended.assert_success();
 }

@@ -19,6 +19,7 @@
 //! | `processor` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
+//! | `trimmer` | giving memory back from stacks that went deep |
 //! | `timers`, `clock` | deadlines |
 //! | `blocking` | spare threads |
 //! | `panic_count` | panics that are suspended |
@@ -72,6 +73,7 @@ mod runtime;
 mod spawn;
 mod started;
 mod timers;
+mod trimmer;
 mod worker;
 
 pub(crate) use blocking::blocking;

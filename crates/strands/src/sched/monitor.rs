@@ -17,9 +17,9 @@
 
 use super::parker::Parker;
 use super::runtime::Runtime;
+use super::trimmer::Trimmer;
 use super::worker::Worker;
-use super::{census, started};
-use crate::stack::{Progress, Scanner, SlotRef};
+use super::{census, trimmer};
 use crate::sys;
 use crate::sys::probe::{Activity, Probe};
 use std::io;
@@ -44,11 +44,6 @@ const LONELY: u64 = 200 * MICRO;
 const LATE: u64 = 200 * MICRO;
 /// All is quiet once it has been for this long.
 const QUIET: u64 = 5 * MILLI;
-/// Between steps of the trimmer, and how many slots it looks at in one.
-const TRIM_EVERY: u64 = 100 * MILLI;
-const TRIM_SLOTS: usize = 2048;
-/// How many full rounds it goes, when all is quiet, as long as there is something to do.
-const TRIM_ROUNDS: u32 = 4;
 /// Between looks for a deadlock while threads that we know nothing of are alive: from, and up to.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_secs(60);
@@ -84,11 +79,8 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
         runtime,
         seen: runtime.processors.iter().map(|_| Seen::default()).collect(),
         probes: Vec::new(),
-        scanner: Scanner::new(),
-        last_trim: 0,
+        trimmer: Trimmer::new(runtime),
         quiet_since: None,
-        rounds_due: 0,
-        has_asked: false,
         last_progress: 0,
     };
     std::thread::Builder::new().name("strands-monitor".into()).spawn(move || watch.run())?;
@@ -108,15 +100,10 @@ struct Watch {
     seen: Box<[Seen]>,
     /// By the worker's index, with the thread it was opened for.
     probes: Vec<Option<(i32, Probe)>>,
-    scanner: Scanner,
-    last_trim: u64,
+    trimmer: Trimmer,
     quiet_since: Option<u64>,
-    /// How many full rounds of the trimmer are due, since something has run.
-    rounds_due: u32,
     /// The turns that goroutines had had at the last look.
     last_progress: u64,
-    /// The trimmer has asked somebody for something in this round.
-    has_asked: bool,
 }
 
 impl Watch {
@@ -129,7 +116,7 @@ impl Watch {
             let now = self.runtime.clock.now();
             let stuck = self.look_at_processors(now);
             self.fire_late_timers(now);
-            self.trim_now_and_then(now);
+            self.trimmer.step(now);
             if stuck {
                 (interval, calm) = (SHORTEST, 0);
             } else {
@@ -139,10 +126,7 @@ impl Watch {
                 }
             }
             if self.is_quiet_for_long(now) {
-                let again = self.trim_all();
-                if !again {
-                    self.sleep_while_quiet();
-                }
+                self.sleep_while_quiet();
                 (interval, calm, self.quiet_since) = (SHORTEST, 0, None);
             }
         }
@@ -228,7 +212,8 @@ impl Watch {
     fn is_quiet_for_long(&mut self, now: u64) -> bool {
         let progress = census::progress(self.runtime);
         if self.last_progress != progress {
-            (self.last_progress, self.rounds_due) = (progress, TRIM_ROUNDS);
+            self.last_progress = progress;
+            self.trimmer.something_ran();
         }
         if !census::is_quiet(self.runtime) {
             self.quiet_since = None;
@@ -239,7 +224,7 @@ impl Watch {
 
     /// Sleeps until a worker wakes up; looks for a deadlock now, and again as long as threads that we
     /// know nothing of keep us from being sure.
-    fn sleep_while_quiet(&self) {
+    fn sleep_while_quiet(&mut self) {
         let runtime = self.runtime;
         let mut patience = FIRST_LOOK;
         loop {
@@ -261,66 +246,18 @@ impl Watch {
                 runtime.monitor.parker.get_up();
                 continue;
             }
-            let timeout = (life == census::Life::PerhapsElsewhere).then_some(patience);
+            let look_again = (life == census::Life::PerhapsElsewhere).then_some(patience);
+            let timeout = if self.trimmer.is_due() {
+                Some(Duration::from_nanos(trimmer::EVERY))
+            } else {
+                look_again
+            };
             runtime.monitor.parker.sleep(timeout);
             if !census::is_quiet(runtime) || census::progress(runtime) != self.last_progress {
                 return;
             }
+            self.trimmer.step(runtime.clock.now());
             patience = (patience * 2).min(LAST_LOOK);
         }
-    }
-
-    fn trim_now_and_then(&mut self, now: u64) {
-        if now - self.last_trim >= TRIM_EVERY {
-            self.last_trim = now;
-            let _ = self.trim_step();
-        }
-    }
-
-    /// A full round, since everybody sleeps and nobody is kept waiting. True if there should be another
-    /// when those who were asked for something have done it: what they give back is trimmed here.
-    fn trim_all(&mut self) -> bool {
-        if self.rounds_due == 0 {
-            return false;
-        }
-        self.runtime.stacks.trim_free(usize::MAX);
-        self.has_asked = false;
-        // The first step may finish a round that was begun before.
-        while self.trim_step() == Progress::Partial {}
-        while self.trim_step() == Progress::Partial {}
-        // Not for ever: locked memory, for one, cannot be given back.
-        self.rounds_due = if self.has_asked { self.rounds_due - 1 } else { 0 };
-        self.rounds_due > 0
-    }
-
-    /// Finds stacks that hold more than they use, and asks whoever they are with to trim them.
-    fn trim_step(&mut self) -> Progress {
-        let mut parked: Vec<SlotRef> = Vec::new();
-        let mut free = false;
-        let progress = self.scanner.step(&self.runtime.stacks, TRIM_SLOTS, |slot, pages| {
-            match started::pages_in_use(slot) {
-                Some(used) if pages > used => parked.push(slot),
-                Some(_) => {}
-                // A page or two more are soon in use again.
-                None => free |= pages > 4,
-            }
-        });
-        if !parked.is_empty() || free {
-            self.has_asked = true;
-            for worker in self.runtime.workers() {
-                if worker.tid() != 0 {
-                    let mine: Vec<SlotRef> = parked
-                        .iter()
-                        .copied()
-                        .filter(|slot| started::home_of(*slot) == Some(worker.index()))
-                        .collect();
-                    if !mine.is_empty() || free {
-                        worker.ask_to_trim(&mine, free);
-                    }
-                }
-            }
-            self.runtime.stacks.trim_free(TRIM_SLOTS);
-        }
-        progress
     }
 }

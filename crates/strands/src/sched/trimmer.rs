@@ -1,0 +1,118 @@
+//! Giving memory back from stacks that once went deep: the monitor's side of it.
+//!
+//! A scanner goes around over all slots and asks the kernel how many pages each has. A suspended goroutine
+//! that needs fewer is reported to its home, which trims it when it is in its loop, where none of its
+//! goroutines runs: so nobody else ever touches a stack. Free slots that are large are called in from the
+//! workers' pools, and trimmed here.
+//!
+//! It goes slowly, a hundredth of a processor at most, since nobody waits for it; and it stops when nothing
+//! has run since it last found nothing, so that an idle program is idle.
+
+use super::runtime::Runtime;
+use super::started;
+use crate::stack::{Progress, Scanner, SlotRef};
+
+const MILLI: u64 = 1_000_000;
+
+/// Between steps, and how long one may take.
+pub(super) const EVERY: u64 = 100 * MILLI;
+const BUDGET: u64 = MILLI;
+/// From the start of one round to that of the next, at least.
+const ROUND_EVERY: u64 = 1_000 * MILLI;
+/// Slots between two looks at the clock.
+const CHUNK: usize = 64;
+/// Rounds in a row that ask for something, with nothing having run: what was asked for takes a round to be
+/// seen. Not for ever, though: locked memory, for one, cannot be given back.
+const ROUNDS: u32 = 4;
+
+pub(super) struct Trimmer {
+    runtime: &'static Runtime,
+    scanner: Scanner,
+    last_step: u64,
+    round_began: u64,
+    in_round: bool,
+    rounds_due: u32,
+    has_asked: bool,
+}
+
+impl Trimmer {
+    pub(super) fn new(runtime: &'static Runtime) -> Trimmer {
+        Trimmer {
+            runtime,
+            scanner: Scanner::new(),
+            last_step: 0,
+            round_began: 0,
+            in_round: false,
+            rounds_due: 0,
+            has_asked: false,
+        }
+    }
+
+    /// Goroutines have run, so stacks may have grown.
+    pub(super) fn something_ran(&mut self) {
+        self.rounds_due = ROUNDS;
+    }
+
+    /// Whether there is something left to look at.
+    pub(super) fn is_due(&self) -> bool {
+        self.rounds_due > 0
+    }
+
+    /// Does a little, if it is time to.
+    pub(super) fn step(&mut self, now: u64) {
+        if !self.is_due() || now - self.last_step < EVERY {
+            return;
+        }
+        self.last_step = now;
+        if !self.in_round {
+            if now - self.round_began < ROUND_EVERY && self.round_began != 0 {
+                return;
+            }
+            (self.in_round, self.round_began, self.has_asked) = (true, now, false);
+        }
+        let mut parked: Vec<SlotRef> = Vec::new();
+        let mut free = false;
+        loop {
+            let progress = self.scanner.step(&self.runtime.stacks, CHUNK, |slot, pages| {
+                match started::pages_in_use(slot) {
+                    Some(used) if pages > used => parked.push(slot),
+                    Some(_) => {}
+                    // A page or two more are soon in use again.
+                    None => free |= pages > 4,
+                }
+            });
+            if progress == Progress::Round {
+                self.in_round = false;
+                break;
+            }
+            if self.runtime.clock.now() - now >= BUDGET {
+                break;
+            }
+        }
+        self.ask(&parked, free);
+        if !self.in_round {
+            self.rounds_due = if self.has_asked { self.rounds_due - 1 } else { 0 };
+        }
+    }
+
+    fn ask(&mut self, parked: &[SlotRef], free: bool) {
+        if parked.is_empty() && !free {
+            return;
+        }
+        self.has_asked = true;
+        for worker in self.runtime.workers() {
+            let mine: Vec<SlotRef> = parked
+                .iter()
+                .copied()
+                .filter(|slot| started::home_of(*slot) == Some(worker.index()))
+                .collect();
+            if worker.tid() != 0 && (free || !mine.is_empty()) {
+                worker.ask_to_trim(&mine, free);
+            }
+        }
+        if free {
+            // Those that have been called in before; 2 µs each.
+            self.runtime.stacks.trim_free(8 * CHUNK);
+        }
+    }
+}
