@@ -7,7 +7,6 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::error::Error;
-use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -208,7 +207,7 @@ fn debug_names_the_end_and_nothing_else() {
 
 #[test]
 fn errors_read_as_crossbeams_do() {
-    fn texts(error: impl Error + Debug) -> (String, String) {
+    fn texts(error: impl Error) -> (String, String) {
         (format!("{error:?}"), error.to_string())
     }
     fn pair(debug: &str, display: &str) -> (String, String) {
@@ -476,9 +475,9 @@ fn what_is_left_is_dropped_with_the_last_receiver() {
 
 #[test]
 fn a_sender_dropped_in_a_goroutine_ends_the_wait_of_a_thread_and_the_other_way_round() {
-    for (dropper, _) in MIXES {
+    for kind in KINDS {
         let (tx, rx) = bounded::<u8>(0);
-        let dropper = start(dropper, move || {
+        let dropper = start(kind, move || {
             strands::sleep(Duration::from_millis(5));
             drop(tx);
         });

@@ -10,7 +10,7 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use strands::channel::{Receiver, Sender, bounded, unbounded};
+use strands::channel::{bounded, unbounded};
 use strands::{JoinHandle, go, runtime, thread};
 
 const VERDICT: &str = "fatal error: all goroutines are asleep - deadlock!";
@@ -139,6 +139,21 @@ fn a_main_that_waits_for_itself_is_reported() {
     let outcome = reported(program);
     assert!(outcome.stderr.contains("[chan receive, "), "{outcome}");
     assert!(outcome.stderr.contains("\nthread "), "{outcome}");
+}
+
+#[test]
+fn a_main_that_waits_for_itself_after_a_long_silence_is_reported() {
+    let Some(program) = stage(|| {
+        // All that watches falls asleep, and nobody waits for anything.
+        go(|| ()).join().expect("no panic");
+        std::thread::sleep(A_WHILE);
+        let (tx, rx) = bounded::<()>(0);
+        let _ = rx.recv();
+        drop(tx);
+    }) else {
+        return;
+    };
+    reported(program);
 }
 
 #[test]
@@ -286,23 +301,28 @@ fn what_ends_in_a_deadlock_after_much_work_is_reported() {
     reported(program);
 }
 
-/// The end of what still seemed alive is the beginning of the silence: whoever looked just before must look
-/// again.
+/// What seemed alive when somebody looked ends a moment later: then they must look again.
 #[test]
-fn a_deadlock_that_begins_with_the_end_of_a_sleep_is_reported() {
+fn a_deadlock_that_begins_when_somebody_looks_is_reported() {
     let Some(program) = stage(|| {
-        // As long as it takes until all is quiet, and somewhat more or less: one of them ends at the worst
-        // time.
         let micros: u64 = process::parameter().parse().expect("a number");
-        let handle = go(move || {
-            strands::sleep(Duration::from_micros(micros));
+        // By then main has been blocked for long, and has asked whether anybody can still wake it.
+        let late = Duration::from_millis(250);
+        // When this one is asleep for good all is quiet, but for the other's deadline.
+        go(move || {
+            strands::sleep(late);
             thread::park();
         });
-        handle.join().expect("never");
+        let other = go(move || {
+            strands::sleep(late + Duration::from_micros(micros));
+            thread::park();
+        });
+        other.join().expect("never");
     }) else {
         return;
     };
-    for micros in (1_000..30_000).step_by(1_700) {
+    // As long as it takes until somebody looks, somewhat more or less.
+    for micros in (4_000..10_000).step_by(500) {
         reported(program.clone().parameter(micros.to_string()));
     }
 }
@@ -517,23 +537,28 @@ fn a_program_of_threads_only_is_left_alone() {
     lived(program);
 }
 
-/// Two that play, of whatever kind, by way of `start`; each is blocked most of the time, and both never.
-fn plays<H>(
-    start: impl Fn(Box<dyn FnOnce() + Send>) -> H,
-    until: Instant,
-    tx: Sender<()>,
-    rx: Receiver<()>,
-) -> [H; 2] {
+/// Two threads that send each other a ball until then, so that one of them is blocked at any moment, and both
+/// never. One of them also does this in between.
+fn two_threads_play(until: Instant, mut also: impl FnMut() + Send + 'static) {
+    let (tx, rx) = bounded(0);
     let (back_tx, back_rx) = bounded(0);
-    [
-        start(Box::new(move || rx.iter().for_each(|()| back_tx.send(()).expect("received")))),
-        start(Box::new(move || {
-            while Instant::now() < until {
-                tx.send(()).expect("received");
-                back_rx.recv().expect("sent");
-            }
-        })),
-    ]
+    let first = std::thread::spawn(move || {
+        rx.iter().for_each(|()| back_tx.send(()).expect("received"));
+    });
+    let second = std::thread::spawn(move || {
+        while Instant::now() < until {
+            tx.send(()).expect("received");
+            back_rx.recv().expect("sent");
+            also();
+        }
+    });
+    first.join().expect("no panic");
+    second.join().expect("no panic");
+}
+
+/// Somewhat longer than it takes until somebody looks whether all are dead.
+fn until_somebody_looks(round: u32) -> Duration {
+    Duration::from_micros(u64::from(4_500 + round * 67 % 3_000))
 }
 
 /// At any moment all but one are blocked, and the one is mostly on its way: if ever the count of those who
@@ -541,18 +566,20 @@ fn plays<H>(
 #[test]
 fn much_waiting_for_each_other_is_life() {
     type Play = fn(Instant);
-    let kinds: [(&str, Play); 5] = [
-        ("threads", |until| {
+    let kinds: [(&str, Play); 6] = [
+        ("threads", |until| two_threads_play(until, || ())),
+        // A goroutine is woken now and then, and when all is quiet again somebody looks.
+        ("threads, and a goroutine now and then", |until| {
             let (tx, rx) = bounded(0);
-            for player in plays(std::thread::spawn, until, tx, rx) {
-                player.join().expect("no panic");
-            }
-        }),
-        ("goroutines", |until| {
-            let (tx, rx) = bounded(0);
-            for player in plays(|f| go(f), until, tx, rx) {
-                player.join().expect("no panic");
-            }
+            let woken = go(move || rx.iter().count());
+            let (mut last, mut round) = (Instant::now(), 0);
+            two_threads_play(until, move || {
+                if last.elapsed() > until_somebody_looks(round) {
+                    (last, round) = (Instant::now(), round + 1);
+                    tx.send(()).expect("received");
+                }
+            });
+            assert!(woken.join().expect("no panic") > 0);
         }),
         ("a thread and a goroutine", |until| {
             let (tx, rx) = bounded(0);
@@ -571,7 +598,7 @@ fn much_waiting_for_each_other_is_life() {
                 rx.recv().expect("sent");
             }
         }),
-        ("a goroutine and threads that come and go", |until| {
+        ("goroutines and threads that come and go", |until| {
             let waits = go(move || {
                 while Instant::now() < until {
                     let (tx, rx) = unbounded();
@@ -581,10 +608,30 @@ fn much_waiting_for_each_other_is_life() {
             });
             waits.join().expect("no panic");
         }),
+        ("goroutines and threads that come late and go", |until| {
+            let waits = go(move || {
+                for round in 0.. {
+                    if Instant::now() > until {
+                        break;
+                    }
+                    let (tx, rx) = unbounded();
+                    std::thread::spawn(move || {
+                        std::thread::sleep(until_somebody_looks(round));
+                        tx.send(())
+                    });
+                    rx.recv().expect("sent");
+                }
+            });
+            waits.join().expect("no panic");
+        }),
     ];
     let Some(program) = stage(|| {
         let at: usize = process::parameter().parse().expect("a number");
+        // Somebody is there to look, and somebody to be found dead.
+        let parked = go(thread::park);
         kinds[at].1(Instant::now() + Duration::from_secs(3));
+        parked.thread().unpark();
+        parked.join().expect("no panic");
     }) else {
         return;
     };

@@ -41,6 +41,12 @@ fn is_set(flag: &AtomicBool) -> bool {
     flag.load(SeqCst)
 }
 
+/// How many processors have been taken from workers.
+fn handoffs() -> u64 {
+    let metrics = runtime::metrics();
+    metrics.handoffs_blocked + metrics.handoffs_hogging
+}
+
 /// The OS thread that this runs on.
 fn os_thread() -> ThreadId {
     std::thread::current().id()
@@ -496,7 +502,7 @@ fn a_chain(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 1] {
     [go(move || link(until))]
 }
 
-/// Goroutines that start two that yield, and are there for ever, until the flag is set.
+/// Two goroutines that sleep, but next to nothing, until the flag is set.
 fn sleepers_of_no_time(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 2] {
     let sleeping = || {
         let until = Arc::clone(until);
@@ -510,14 +516,21 @@ fn sleepers_of_no_time(until: &Arc<AtomicBool>) -> [JoinHandle<()>; 2] {
 }
 
 /// Runs `victim` against each kind of neighbours that never let the processor go idle. It gets the flag
-/// that ends them, and has to set it.
+/// that ends them, and has to set it, without help from a worker other than theirs.
 fn among_busy_neighbours(victim: impl Fn(Arc<AtomicBool>)) {
     let against = |busy: &dyn Fn(&Arc<AtomicBool>) -> Vec<JoinHandle<()>>| {
-        let until = Arc::new(AtomicBool::new(false));
-        let busy = busy(&until);
-        victim(Arc::clone(&until));
-        assert!(is_set(&until));
-        join_all(busy);
+        let round = || {
+            let until = Arc::new(AtomicBool::new(false));
+            let busy = busy(&until);
+            let before = handoffs();
+            victim(Arc::clone(&until));
+            let after = handoffs();
+            assert!(is_set(&until));
+            join_all(busy);
+            after == before
+        };
+        // On a busy machine the neighbours' thread may seem to be hogged, so that another helps the victim.
+        assert!((0..50).any(|_| round()), "it takes a second worker");
     };
     against(&|until| two_that_yield(until).into());
     against(&|until| two_that_wake(until).into());
@@ -680,11 +693,11 @@ fn as_many_as_there_are_processors_compute_at_the_same_time() {
 #[test]
 fn a_lone_child_of_a_computing_parent_is_started_by_another_worker() {
     on_processors(TWO, || {
-        // Let searches turn out fruitless, so that a lone child is not announced to others any more.
-        strands::run(|| (0..1000).for_each(|_| go(|| ()).join().expect("no panic")));
         let round = || {
             strands::run(|| {
-                let before = runtime::metrics();
+                // Searches turn out fruitless, until a lone child is not announced to others any more.
+                (0..100).for_each(|_| go(|| ()).join().expect("no panic"));
+                let before = handoffs();
                 let started = Arc::new(AtomicBool::new(false));
                 let child = {
                     let started = Arc::clone(&started);
@@ -694,11 +707,10 @@ fn a_lone_child_of_a_computing_parent_is_started_by_another_worker() {
                     })
                 };
                 compute_until(|| is_set(&started));
-                let after = runtime::metrics();
+                let after = handoffs();
                 assert_ne!(child.join().expect("no panic"), os_thread());
                 // Not because the parent lost its processor: there was one to spare.
-                after.handoffs_hogging == before.handoffs_hogging
-                    && after.handoffs_blocked == before.handoffs_blocked
+                after == before
             })
         };
         // A machine that is busy with other things may look at the parent too late.

@@ -85,7 +85,7 @@ fn goroutines_of_all_sizes_are_parked_side_by_side() {
     let goroutines: Vec<_> = (0..300)
         .map(|number| {
             let gate = gate.clone();
-            let size = 64 * KIB << (number % 8);
+            let size = (64 * KIB) << (number % 8);
             let depth = 20 * KIB + number * 80;
             let body = move || and_there(depth, || assert!(gate.recv().is_err()));
             Builder::new().stack_size(size).spawn(body).unwrap()

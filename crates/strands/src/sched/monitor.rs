@@ -247,17 +247,17 @@ impl Watch {
                 continue;
             }
             let look_again = (life == census::Life::PerhapsElsewhere).then_some(patience);
-            let timeout = if self.trimmer.is_due() {
-                Some(Duration::from_nanos(trimmer::EVERY))
-            } else {
-                look_again
-            };
+            let trims = self.trimmer.is_due();
+            let timeout =
+                if trims { Some(Duration::from_nanos(trimmer::EVERY)) } else { look_again };
             runtime.monitor.parker.sleep(timeout);
             if !census::is_quiet(runtime) || census::progress(runtime) != self.last_progress {
                 return;
             }
             self.trimmer.step(runtime.clock.now());
-            patience = (patience * 2).min(LAST_LOOK);
+            if !trims {
+                patience = (patience * 2).min(LAST_LOOK);
+            }
         }
     }
 }

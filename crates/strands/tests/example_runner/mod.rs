@@ -1,9 +1,8 @@
 //! Runs the built examples as child processes, and never waits forever for one.
 
 use std::env;
-use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,28 +32,9 @@ pub(crate) fn example(name: &str, processors: usize) -> Command {
          `cargo test` without `--test` does so by itself",
         program.display()
     );
-    assert!(
-        !is_stale(&program),
-        "{} is older than its sources: `cargo test --test …` does not build examples, \
-         `cargo build --examples` does",
-        program.display()
-    );
     let mut command = Command::new(program);
     command.env("STRANDS_MAXPROCS", processors.to_string());
     command
-}
-
-/// Whether one of its sources, those of the runtime included, has changed since `program` was built.
-/// Cargo lists them in a `.d` file beside it: `PROGRAM: SOURCE SOURCE …`, spaces escaped.
-fn is_stale(program: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-    let listed = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let (_, sources) = listed.split_once(": ").unwrap_or_default();
-    let built = modified(program);
-    sources
-        .replace("\\ ", "\0")
-        .split_whitespace()
-        .any(|source| modified(Path::new(&source.replace('\0', " "))) > built)
 }
 
 /// Runs `command` to its end and returns what it wrote.
