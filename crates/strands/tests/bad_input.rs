@@ -51,7 +51,7 @@ fn a_name_with_a_nul_is_invalid_input() {
         assert!(error.to_string().contains("NUL"), "{error}");
     }
     let name = "é\n\"".repeat(10_000);
-    let odd = Builder::new().name(name.clone()).spawn(|| strands::thread::current()).unwrap();
+    let odd = Builder::new().name(name.clone()).spawn(strands::thread::current).unwrap();
     assert_eq!(odd.join().unwrap().name(), Some(&*name));
 }
 
