@@ -327,6 +327,27 @@ fn senders_are_served_first_come_first_served() {
 }
 
 #[test]
+fn a_receive_lets_the_first_sender_go_on() {
+    for kind in KINDS {
+        for cap in [1, 2, 5] {
+            let (tx, rx) = bounded(cap);
+            (0..cap).for_each(|n| tx.send(n).unwrap());
+            let first = {
+                let tx = tx.clone();
+                start_blocked(kind, move || tx.send(cap))
+            };
+            let second = start_blocked(kind, move || tx.send(cap + 1));
+            assert_eq!(rx.recv(), Ok(0));
+            // With its message in the buffer, which is full again.
+            assert_eq!(first.join(), Ok(()));
+            assert_eq!(rx.len(), cap);
+            assert!(rx.iter().eq(1..cap + 2));
+            assert_eq!(second.join(), Ok(()));
+        }
+    }
+}
+
+#[test]
 fn nobody_who_comes_later_takes_what_one_who_waits_was_given() {
     for kind in KINDS {
         for cap in [0, 1] {

@@ -492,7 +492,15 @@ fn play_parking(random: &mut Random) {
                 match own.below(8) {
                     0 => thread::park_timeout(Duration::from_micros(own.below(200) as u64)),
                     1 => dawdle(&mut own),
-                    2 => me.thread.unpark(),
+                    2 => {
+                        me.thread.unpark();
+                        thread::park();
+                    }
+                    3..6 => {
+                        // Time to be unparked before the park; nothing in it takes the token.
+                        strands::sleep(Duration::from_micros(own.below(50) as u64));
+                        thread::park();
+                    }
                     _ => thread::park(),
                 }
             }

@@ -63,6 +63,14 @@ impl<T> Place<T> {
     }
 }
 
+/// Makes loom find whoever touches the slot when the place may have gone.
+#[cfg(loom)]
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        self.slot.with_mut(|_| ());
+    }
+}
+
 /// A line of places, first come, first served. Under the channel's lock.
 pub(super) struct Line<T> {
     first: *const Place<T>,

@@ -15,6 +15,19 @@ const MARK: &str = "STRANDS_TEST_CHILD";
 /// Longer than any child takes on a busy machine, and short enough to be waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A test that hangs in this very process: the harness has named it long before this ends it.
+const LAST_RESORT: u32 = 900;
+
+extern "C" fn set_last_resort() {
+    // SAFETY: no pointers.
+    unsafe { libc::alarm(LAST_RESORT) };
+}
+
+// SAFETY: the section holds functions that run before `main`; this one needs nothing of the runtime's.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static SET_LAST_RESORT: extern "C" fn() = set_last_resort;
+
 /// A child to be: the test of that name, with variables of its own.
 pub(crate) struct Child {
     test: &'static str,
