@@ -22,7 +22,7 @@
 //! is first, the producer sees at P3 what the worker did at S1 and S2, that is a processor idle and
 //! nobody searching, and wakes somebody; unless its CAS at P4 fails, in which case another producer's
 //! has succeeded, and the worker *that* one wakes starts its search after both pushes. loom checks this
-//! module with producers and workers in all orders.
+//! module with producers and workers, up to a bound on preemptions.
 //!
 //! **A sleeper is woken by whoever takes it off the list**, under the lock, and finds its processor in
 //! its mailbox. A worker that gets up for another reason (a wake-up for a goroutine at home) takes itself
