@@ -569,3 +569,25 @@ fn a_handle_that_was_ready_cannot_be_polled_or_joined_again() {
         assert_eq!(Arc::strong_count(&result), 1, "the result was dropped once");
     }
 }
+
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            resume_unwind(Box::new("a waker's panic"));
+        }
+    }
+    let ended =
+        Child::of("a_waker_that_panics_harms_nobody_else").env("STRANDS_MAXPROCS", "1").run(|| {
+            let (release, released) = bounded::<()>(0);
+            let mut handle = go(move || _ = released.recv());
+            let waker = Waker::from(Arc::new(Bomb));
+            assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(release);
+            // Not by a join, which would put the waker aside.
+            wait_until("the goroutine has ended", || handle.is_finished());
+            assert_eq!(go(|| 7).join().unwrap(), 7);
+        });
+    ended.assert_success();
+}

@@ -190,7 +190,12 @@ where
             }
             waker if waker & WAKER_TAG != 0 => {
                 // SAFETY: whoever swaps a tagged word out owns the box.
-                unsafe { waker_from(waker) }.wake();
+                let waker = unsafe { waker_from(waker) };
+                // It is the user's code, and nobody is left to take its panic: the hook has printed it.
+                // The payload stays, since dropping it might panic again.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    std::mem::forget(payload);
+                }
             }
             waiter => {
                 let waiter = ptr::with_exposed_provenance::<Waiter>(waiter);
