@@ -57,6 +57,7 @@ compile_error!("strands supports Linux; the calls that would have to be ported a
 mod identity;
 mod primitive;
 mod queue;
+mod selection;
 mod sys;
 mod wait;
 
@@ -88,6 +89,12 @@ pub use everyday::{blocking, go, run, sleep, yield_now};
 pub use strands_macros::{main, test};
 #[cfg(not(loom))]
 pub use thread::{JoinHandle, Scope, ScopedJoinHandle, scope};
+
+/// What the macros expand to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::selection::{Arm, Until, run, within};
+}
 
 /// The examples in the README run, too.
 #[cfg(doctest)]

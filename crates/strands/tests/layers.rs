@@ -13,14 +13,18 @@ const MAP: &[(&str, &[&str])] = &[
     // Its one upward edge: a thread that has been blocked for long asks `sched::watch` for a look.
     ("wait", &["primitive", "sys", "sched"]),
     ("identity", &["wait", "primitive"]),
-    ("channel", &["wait", "primitive"]),
+    ("selection", &["wait"]),
+    ("channel", &["selection", "wait", "primitive"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),
-    ("thread", &["everyday", "identity", "sched", "wait"]),
+    ("thread", &["everyday", "identity", "sched", "selection", "wait"]),
     ("runtime", &["config", "sched"]),
-    ("lib", &["everyday", "thread"]),
+    ("lib", &["everyday", "selection", "thread"]),
 ];
+
+/// The crate's macros.
+const MACROS: &[&str] = &["select", "select_biased", "crossbeam_channel_internal"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -33,9 +37,10 @@ fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a text names by `crate::`, comments aside.
+/// The modules that a text names by `crate::`, comments aside, and what macros name where they are used.
 fn named(text: &str) -> BTreeSet<String> {
-    text.lines()
+    text.replace("$crate::", "")
+        .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| line.split("crate::").skip(1))
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
@@ -59,8 +64,10 @@ fn modules_import_downward_only() {
             .unwrap_or_else(|| panic!("{module} is not on the map"));
         seen.insert(module.to_owned());
         for other in named(&fs::read_to_string(&file).unwrap()) {
+            // The crate's macros are at its root, too.
+            let is_macro = MACROS.contains(&other.as_str());
             assert!(
-                other == module || allowed.contains(&other.as_str()),
+                is_macro || other == module || allowed.contains(&other.as_str()),
                 "{} names `{other}`, which is not below it",
                 path.display()
             );

@@ -7,13 +7,13 @@
 //! The small models are explored whole; of the larger ones, all orders in which up to three or four switches
 //! come at a time when the thread could have gone on.
 
-use super::waiting::{Line, Place};
 use super::{Receiver, RecvError, Sender, TryRecvError, TrySendError};
-use crate::primitive::{Arc, UnsafeCell};
-use crate::wait::{FIRST_FREE, ShortLock, TIMED_OUT, WaitKind, Waiter};
+use crate::primitive::UnsafeCell;
 use loom::thread::{self, JoinHandle};
 // Not loom's: the tests' own notes must not put the threads in order.
+use std::future::Future;
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 const MESSAGES: usize = 3;
@@ -374,53 +374,193 @@ fn two_try_recvs_get_one_message_once() {
     });
 }
 
-/// A receiver with a deadline, put together from a line and a place as `Core` does it.
 #[test]
 fn a_receiver_that_gives_up_has_left_the_line_and_taken_nothing() {
-    model(None, |log| {
-        struct Shared(ShortLock<Line<Message>>);
-        // SAFETY: places are touched under the lock, or by the one whose turn it is.
-        unsafe impl Send for Shared {}
-        // SAFETY: as above.
-        unsafe impl Sync for Shared {}
+    for cap in [0, 1] {
+        model(None, move |log| {
+            let (tx, rx) = channel(Some(cap));
+            let receiver = {
+                let rx = rx.clone();
+                thread::spawn(move || rx.recv_deadline(passed()).map(Message::open))
+            };
+            let sent = tx.try_send(log.message(0)).is_ok();
+            let received = receiver.join().unwrap();
+            assert!(received.is_err() || received == Ok(0) && sent);
+            // What was sent and not received is there for the next.
+            let left = rx.try_recv().map(Message::open);
+            assert_eq!(left.is_ok(), sent && received.is_err());
+            log.assert_opened(if sent { &[0] } else { &[] });
+        });
+    }
+}
 
-        const PASSED: usize = FIRST_FREE;
-        let shared = Arc::new(Shared(ShortLock::new(Line::new())));
-        let receiver = {
-            let shared = Arc::clone(&shared);
+#[test]
+fn a_sender_that_gives_up_has_its_message() {
+    for cap in [0, 1] {
+        model(None, move |log| {
+            let (tx, rx) = channel(Some(cap));
+            if cap == 1 {
+                assert!(tx.send(log.message(1)).is_ok());
+            }
+            let sender = {
+                let log = log.clone();
+                thread::spawn(move || tx.send_deadline(log.message(0), passed()).is_ok())
+            };
+            let received = rx.try_recv().map(Message::open);
+            let sent = sender.join().unwrap();
+            if cap == 1 {
+                assert_eq!(received, Ok(1));
+                assert_eq!(rx.try_recv().map(Message::open).is_ok(), sent);
+                log.assert_opened(if sent { &[0, 1] } else { &[1] });
+            } else {
+                assert_eq!(received.is_ok(), sent);
+                log.assert_opened(if sent { &[0] } else { &[] });
+            }
+        });
+    }
+}
+
+fn passed() -> Instant {
+    Instant::now() - Duration::from_secs(1)
+}
+
+#[test]
+fn close_gives_a_blocked_sender_its_message_back_and_ends_a_blocked_receive() {
+    for cap in [0, 1] {
+        model(3, move |log| {
+            let (tx, rx) = channel(Some(cap));
+            let sender = {
+                let log = log.clone();
+                thread::spawn(move || {
+                    let sent = tx.send(log.message(0));
+                    (sent.is_ok(), tx.is_closed())
+                })
+            };
+            let closer = {
+                let rx = rx.clone();
+                thread::spawn(move || rx.close())
+            };
+            let received = rx.recv().map(Message::open);
+            let (sent, was_closed) = sender.join().unwrap();
+            closer.join().unwrap();
+            assert!(sent || was_closed);
+            assert!(!sent || received == Ok(0));
+            assert_eq!(received.is_ok(), sent);
+            log.assert_opened(if sent { &[0] } else { &[] });
+        });
+    }
+}
+
+/// Two receives, of which exactly one gets the message.
+#[test]
+fn a_select_over_two_receives_takes_one_message() {
+    for cap in [0, 1] {
+        model(3, move |log| {
+            let ends = [channel(Some(cap)), channel(Some(cap))];
+            let senders = [0, 1].map(|id: usize| {
+                let (tx, log) = (ends[id].0.clone(), log.clone());
+                thread::spawn(move || tx.try_send(log.message(id)).is_ok())
+            });
+            let [(_, one), (_, other)] = &ends;
+            let got = crate::select_biased! {
+                recv(one) -> message => message.unwrap().open(),
+                recv(other) -> message => message.unwrap().open(),
+                default => MESSAGES,
+            };
+            let sent = joined(senders);
+            let mut opened = Vec::from_iter((got < MESSAGES).then_some(got));
+            assert!(got == MESSAGES || sent[got]);
+            for (id, (_, rx)) in ends.iter().enumerate() {
+                if let Ok(message) = rx.try_recv() {
+                    assert_ne!(id, got);
+                    opened.push(message.open());
+                }
+            }
+            assert_eq!(opened.len(), sent.iter().filter(|sent| **sent).count());
+            log.assert_opened(&opened);
+        });
+    }
+}
+
+/// A select that sends meets one that receives, in a rendezvous: both claim and are claimed.
+#[test]
+fn two_selects_meet() {
+    model(3, |log| {
+        let (tx, rx) = channel(Some(0));
+        let (_other_tx, other_rx) = channel(Some(0));
+        let sender = {
+            let (log, other_rx) = (log.clone(), other_rx.clone());
             thread::spawn(move || {
-                let waiter = Waiter::new();
-                let place = Place::empty(&waiter);
-                // SAFETY: they stay until claimed and woken, or until `leave`.
-                unsafe { shared.0.lock().join(&place) };
-                let passed = Instant::now() - Duration::from_secs(1);
-                match waiter.park(WaitKind::Receive.into(), Some(passed)) {
-                    TIMED_OUT => {
-                        shared.0.lock().leave(&place);
-                        None
-                    }
-                    // SAFETY: we were claimed by one who gave us a message.
-                    _ => Some(unsafe { place.read() }.open()),
+                crate::select_biased! {
+                    recv(other_rx) -> _ => unreachable!("nobody sends"),
+                    send(tx, log.message(0)) -> sent => assert!(sent.is_ok()),
                 }
             })
         };
-        let message = log.message(0);
-        let mut line = shared.0.lock();
-        let given = match line.claim_first(PASSED) {
-            Some(claimed) => {
-                let wake = claimed.give(message);
-                drop(line);
-                wake.deliver();
-                true
-            }
-            None => {
-                drop(line);
-                drop(message);
-                false
-            }
+        let got = crate::select_biased! {
+            recv(rx) -> message => message.unwrap().open(),
+            recv(other_rx) -> _ => unreachable!("nobody sends"),
         };
-        assert_eq!(receiver.join().unwrap(), given.then_some(0));
-        assert!(shared.0.lock().is_empty());
-        log.assert_opened(if given { &[0] } else { &[] });
+        assert_eq!(got, 0);
+        sender.join().unwrap();
+        log.assert_opened(&[0]);
     });
+}
+
+/// A plain receive, with a deadline or without, and a select that sends.
+#[test]
+fn a_receiver_waits_for_a_promised_message() {
+    for deadline in [false, true] {
+        model(3, move |log| {
+            let (tx, rx) = channel(Some(0));
+            let sender = {
+                let log = log.clone();
+                thread::spawn(move || {
+                    crate::select_biased! {
+                        send(tx, log.message(0)) -> sent => sent.is_ok(),
+                    }
+                })
+            };
+            let received = if deadline {
+                let received = rx.recv_deadline(passed()).map(Message::open).ok();
+                drop(rx);
+                received
+            } else {
+                rx.recv().map(Message::open).ok()
+            };
+            let sent = sender.join().unwrap();
+            assert_eq!(received, sent.then_some(0));
+            assert!(deadline || sent);
+            log.assert_opened(if sent { &[0] } else { &[] });
+        });
+    }
+}
+
+/// A future that is polled once and then dropped, and one that is polled until it is ready.
+#[test]
+fn a_dropped_future_has_lost_nothing() {
+    for cap in [0, 1] {
+        model(3, move |log| {
+            let (tx, rx) = channel(Some(cap));
+            let sender = {
+                let (tx, log) = (tx.clone(), log.clone());
+                thread::spawn(move || tx.try_send(log.message(0)).is_ok())
+            };
+            let polled = {
+                let mut future = std::pin::pin!(rx.recv_async());
+                let mut cx = Context::from_waker(Waker::noop());
+                match future.as_mut().poll(&mut cx) {
+                    Poll::Ready(message) => Some(message.unwrap().open()),
+                    Poll::Pending => None,
+                }
+            };
+            let sent = sender.join().unwrap();
+            let left = rx.try_recv().map(Message::open);
+            assert_eq!(
+                usize::from(polled.is_some()) + usize::from(left.is_ok()),
+                usize::from(sent)
+            );
+            log.assert_opened(if sent { &[0] } else { &[] });
+        });
+    }
 }

@@ -47,21 +47,44 @@
 //!
 //! **Invariant:** nothing in `channel` names `sched`: it waits at the seam (`wait`), and that is all.
 
+mod arms;
+mod buffer;
 mod core;
+mod dynamic;
 mod error;
+mod future;
 mod iter;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod receiver;
 mod sender;
+#[cfg(feature = "futures")]
+mod stream;
+mod timed;
 mod waiting;
 
-pub use error::{RecvError, SendError, TryRecvError, TrySendError};
+#[doc(hidden)]
+pub use arms::{RecvArm, SendArm};
+pub use dynamic::{Select, SelectedOperation};
+pub use error::{
+    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
+    SendTimeoutError, TryReadyError, TryRecvError, TrySelectError, TrySendError,
+};
+pub use future::{RecvFuture, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use timed::{after, at, never, tick};
 
-use self::core::Core;
+#[doc(hidden)]
+pub use crate::crossbeam_channel_internal;
+/// Also at the crate's root.
+pub use crate::select;
+/// Also at the crate's root.
+pub use crate::select_biased;
+
+use self::core::{Core, Overflow};
+use self::receiver::Flavor;
 
 /// Makes a channel that holds up to `cap` messages; with 0, a rendezvous.
 ///
@@ -87,7 +110,7 @@ use self::core::Core;
 /// assert_eq!(giver.join().unwrap(), Ok(()));
 /// ```
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
-    ends(Some(cap))
+    ends(Some(cap), Overflow::Wait)
 }
 
 /// Makes a channel that holds as many messages as memory does: `send` never blocks.
@@ -105,10 +128,47 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 /// assert_eq!(rx.iter().sum::<i32>(), 499_500);
 /// ```
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    ends(None)
+    ends(None, Overflow::Wait)
 }
 
-fn ends<T>(cap: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = Core::ends(cap);
-    (Sender::new(sender), Receiver::new(receiver))
+/// Makes a channel that holds the `cap` latest messages: sending to a full one drops the oldest, and never
+/// blocks.
+///
+/// With 0 it holds none: a message that nobody waits for is dropped.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = strands::channel::sliding(2);
+/// for n in 1..=5 {
+///     tx.send(n).unwrap();
+/// }
+/// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [4, 5]);
+/// ```
+pub fn sliding<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
+    ends(Some(cap), Overflow::DropOldest)
+}
+
+/// Makes a channel that holds the `cap` earliest messages: what is sent to a full one is dropped, and sending
+/// never blocks.
+///
+/// With 0 it holds none: a message that nobody waits for is dropped. [`Sender::try_send`] cannot tell a
+/// message that was dropped from one that was not; for that there is [`bounded`].
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = strands::channel::dropping(2);
+/// for n in 1..=5 {
+///     tx.send(n).unwrap();
+/// }
+/// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2]);
+/// ```
+pub fn dropping<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
+    ends(Some(cap), Overflow::DropNewest)
+}
+
+fn ends<T>(cap: Option<usize>, overflow: Overflow) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = Core::ends(cap, overflow);
+    (Sender::new(sender), Receiver::of(Flavor::Channel(receiver)))
 }

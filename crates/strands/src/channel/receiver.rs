@@ -1,14 +1,37 @@
 //! [`Receiver`]: the consumer's end.
 
 use super::core::RecvEnd;
-use super::{IntoIter, Iter, RecvError, TryIter, TryRecvError};
+use super::timed::Source;
+use super::{
+    IntoIter, Iter, RecvArm, RecvError, RecvFuture, RecvTimeoutError, TryIter, TryRecvError,
+};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The receiving side of a channel. Clones share the channel, and each message goes to one of them; when the
 /// last one is dropped, senders get their messages back.
+///
+/// It is the consumer's role, and nothing else:
+///
+/// ```compile_fail
+/// let (tx, rx) = strands::channel::bounded(1);
+/// rx.send(1);
+/// ```
 pub struct Receiver<T> {
-    end: RecvEnd<T>,
+    flavor: Flavor<T>,
+    /// For the receiver as a stream.
+    #[cfg(feature = "futures")]
+    pub(super) stream: super::stream::Wait<T>,
+}
+
+/// Where messages come from.
+pub(super) enum Flavor<T> {
+    Channel(RecvEnd<T>),
+    /// The clock.
+    Timed(Arc<dyn Source<T>>),
+    Never,
 }
 
 // SAFETY: messages of `T: Send` go from any thread to any other, under the channel's lock.
@@ -19,8 +42,34 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    pub(super) fn new(end: RecvEnd<T>) -> Receiver<T> {
-        Receiver { end }
+    pub(super) fn of(flavor: Flavor<T>) -> Receiver<T> {
+        Receiver {
+            flavor,
+            #[cfg(feature = "futures")]
+            stream: super::stream::Wait::new(),
+        }
+    }
+
+    pub(super) fn flavor(&self) -> &Flavor<T> {
+        &self.flavor
+    }
+
+    #[doc(hidden)]
+    #[inline]
+    pub fn __recv_arm(&self) -> RecvArm<'_, T> {
+        RecvArm::new(self)
+    }
+
+    #[inline]
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        match &self.flavor {
+            Flavor::Channel(end) => end.recv(deadline),
+            Flavor::Timed(source) => source.recv(deadline),
+            Flavor::Never => {
+                super::timed::wait_until(deadline);
+                Err(RecvTimeoutError::Timeout)
+            }
+        }
     }
 
     /// Receives the next message, waiting for one if there is none.
@@ -28,20 +77,94 @@ impl<T> Receiver<T> {
     /// Blocks: the goroutine, or else the thread.
     ///
     /// # Errors
-    /// The channel is empty and all senders are gone.
+    /// The channel is empty, and all senders are gone or it was closed.
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.end.recv()
+        self.recv_until(None).map_err(|_| RecvError)
     }
 
-    /// Receives a message if there is one now, in the channel or in the hands of a waiting sender. Never
-    /// blocks.
+    /// As [`recv`](Receiver::recv), for at most `timeout`.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// [`Timeout`](RecvTimeoutError::Timeout) or [`Disconnected`](RecvTimeoutError::Disconnected).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strands::channel::{RecvTimeoutError, bounded};
+    ///
+    /// let (_tx, rx) = bounded::<i32>(1);
+    /// assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// ```
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`recv`](Receiver::recv), until `deadline` at most. One that has passed still allows what is possible
+    /// at once.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](Receiver::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Some(deadline))
+    }
+
+    /// Receives a message in async code, on any executor.
+    ///
+    /// Blocks nothing: the future is pending as long as there is none. It stands in one line with the
+    /// goroutines and threads that receive. Dropped before it was ready, it has received nothing: a message
+    /// that was handed to it meanwhile goes to the next receiver.
+    ///
+    /// # Errors
+    /// As [`recv`](Receiver::recv).
+    pub fn recv_async(&self) -> RecvFuture<'_, T> {
+        RecvFuture::new(self)
+    }
+
+    /// Receives a message if there is one now, in the channel or in the hands of a waiting sender. Does not
+    /// wait; with one exception: in a rendezvous, if a [`select!`](crate::select) sends that has been chosen by
+    /// this and is still evaluating the message.
     ///
     /// # Errors
     /// [`Empty`](TryRecvError::Empty) or [`Disconnected`](TryRecvError::Disconnected).
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.end.try_recv()
+        match &self.flavor {
+            Flavor::Channel(end) => end.try_recv(),
+            Flavor::Timed(source) => source.attempt().ok_or(TryRecvError::Empty),
+            Flavor::Never => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Closes the channel for all: nothing more can be sent, what was sent can be received. Senders that wait
+    /// get their messages back, receivers that wait an error. Closing it again does nothing; nor does closing
+    /// a receiver that has no senders, of [`tick`](super::tick) or the like.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use strands::channel::{SendError, bounded};
+    ///
+    /// let (tx, rx) = bounded(2);
+    /// tx.send(1).unwrap();
+    /// rx.close();
+    /// assert_eq!(tx.send(2), Err(SendError(2)));
+    /// assert_eq!(rx.iter().collect::<Vec<_>>(), [1]);
+    /// ```
+    pub fn close(&self) {
+        if let Flavor::Channel(end) = &self.flavor {
+            end.close();
+        }
+    }
+
+    /// Whether the channel was closed, or all its senders are gone. There may still be messages to receive.
+    pub fn is_closed(&self) -> bool {
+        matches!(&self.flavor, Flavor::Channel(end) if end.is_closed())
     }
 
     /// The messages, one by one, until the channel is empty and all senders are gone; `next` waits.
@@ -65,33 +188,56 @@ impl<T> Receiver<T> {
 
     /// How many messages the channel holds. A rendezvous holds none.
     pub fn len(&self) -> usize {
-        self.end.len()
+        match &self.flavor {
+            Flavor::Channel(end) => end.len(),
+            Flavor::Timed(source) => {
+                usize::from(source.next().is_some_and(|when| when <= Instant::now()))
+            }
+            Flavor::Never => 0,
+        }
     }
 
     /// Whether it holds no message. A rendezvous never does.
     pub fn is_empty(&self) -> bool {
-        self.end.is_empty()
+        self.len() == 0
     }
 
     /// Whether it holds as many messages as it can. A rendezvous always does.
     pub fn is_full(&self) -> bool {
-        self.end.is_full()
+        match &self.flavor {
+            Flavor::Channel(end) => end.is_full(),
+            Flavor::Timed(_) => !self.is_empty(),
+            Flavor::Never => true,
+        }
     }
 
     /// How many messages it can hold; `None` if there is no bound.
     pub fn capacity(&self) -> Option<usize> {
-        self.end.capacity()
+        match &self.flavor {
+            Flavor::Channel(end) => end.capacity(),
+            Flavor::Timed(_) => Some(1),
+            Flavor::Never => Some(0),
+        }
     }
 
     /// Whether both receive from the same channel.
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        self.end.same(&other.end)
+        match (&self.flavor, &other.flavor) {
+            (Flavor::Channel(one), Flavor::Channel(other)) => one.same(other),
+            (Flavor::Timed(one), Flavor::Timed(other)) => Arc::ptr_eq(one, other),
+            (Flavor::Never, Flavor::Never) => true,
+            _ => false,
+        }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        Receiver { end: self.end.clone() }
+        Receiver::of(match &self.flavor {
+            Flavor::Channel(end) => Flavor::Channel(end.clone()),
+            Flavor::Timed(source) => Flavor::Timed(Arc::clone(source)),
+            Flavor::Never => Flavor::Never,
+        })
     }
 }
 

@@ -87,36 +87,37 @@ impl<T> Join<T> {
 
     /// The result if it has ended, or else remembers the waker. For the handle as a future.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<std::thread::Result<T>> {
-        let goroutine = self.goroutine();
-        if goroutine.join.load(Ordering::Acquire) != ENDED {
-            let boxed = Box::into_raw(Box::new(waker.clone()));
-            let word = boxed.expose_provenance() | WAKER_TAG;
-            let mut seen = goroutine.join.load(Ordering::Acquire);
-            while seen != ENDED {
-                // Ordering: as in `join`.
-                match goroutine.join.compare_exchange(
-                    seen,
-                    word,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                ) {
-                    Ok(former) => {
-                        if former & WAKER_TAG != 0 {
-                            // SAFETY: swapped out by us.
-                            drop(unsafe { waker_from(former) });
-                        }
-                        return Poll::Pending;
-                    }
-                    Err(other) => seen = other,
-                }
-            }
-            // SAFETY: nobody has seen it.
-            drop(unsafe { Box::from_raw(boxed) });
+        if !self.is_finished() && self.remember(waker.clone()) {
+            return Poll::Pending;
         }
         // SAFETY: ended, and the result is the handle's. The record stays, marked as taken from.
         let result = unsafe { take_result::<T>(self.head) };
-        goroutine.join.store(TAKEN, Ordering::Relaxed);
+        self.goroutine().join.store(TAKEN, Ordering::Relaxed);
         Poll::Ready(result)
+    }
+
+    /// Wakes the waker when it ends; false if it has ended already. A waker from before is forgotten.
+    pub(crate) fn remember(&mut self, waker: Waker) -> bool {
+        let goroutine = self.goroutine();
+        let boxed = Box::into_raw(Box::new(waker));
+        let word = boxed.expose_provenance() | WAKER_TAG;
+        let mut seen = goroutine.join.load(Ordering::Acquire);
+        while seen != ENDED {
+            // Ordering: as in `join`.
+            match goroutine.join.compare_exchange(seen, word, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(former) => {
+                    if former & WAKER_TAG != 0 {
+                        // SAFETY: swapped out by us.
+                        drop(unsafe { waker_from(former) });
+                    }
+                    return true;
+                }
+                Err(other) => seen = other,
+            }
+        }
+        // SAFETY: nobody has seen it.
+        drop(unsafe { Box::from_raw(boxed) });
+        false
     }
 
     /// Whether `poll` has handed out the result already.

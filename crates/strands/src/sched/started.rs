@@ -98,7 +98,7 @@ unsafe impl Linked for Started {
     }
 }
 
-static TASK_VTABLE: TaskVtable = TaskVtable { park, unpark };
+static TASK_VTABLE: TaskVtable = TaskVtable { park, unpark, give_way };
 
 /// # Safety
 /// See [`TaskVtable::park`].
@@ -106,6 +106,14 @@ unsafe fn park(task: &TaskHeader, waiter: &Waiter, why: Reason, deadline: Option
     // SAFETY: our vtable is in our records only, whose first field the header is.
     let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
     started.park(waiter, why, deadline);
+}
+
+/// # Safety
+/// See [`TaskVtable::give_way`].
+unsafe fn give_way(task: &TaskHeader) {
+    // SAFETY: our vtable is in our records only, whose first field the header is.
+    let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
+    started.give_way();
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 //! [`JoinHandle`]: the other end of a goroutine.
 
-use super::Thread;
+use super::{JoinArm, Thread};
 use crate::sched::Join;
 use std::fmt;
 use std::future::Future;
@@ -47,6 +47,11 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> std::thread::Result<T> {
         assert!(!self.join.is_taken(), "a goroutine was joined twice");
         self.join.join()
+    }
+
+    #[doc(hidden)]
+    pub fn __join_arm(&mut self) -> JoinArm<'_, T> {
+        JoinArm::new(&mut self.join)
     }
 
     /// Whether the goroutine has ended, so that `join` would not wait. Never blocks.

@@ -26,12 +26,15 @@
 //! * [`JoinHandle`] is a future.
 //! * Thread-locals are the OS thread's. `thread::current()` and what hangs on it are the goroutine's.
 
+mod arm;
 mod builder;
 mod handle;
 mod join;
 mod scope;
 
 pub use crate::identity::ThreadId;
+#[doc(hidden)]
+pub use arm::JoinArm;
 pub use builder::Builder;
 pub use handle::{Thread, current, park, park_timeout};
 pub use join::JoinHandle;

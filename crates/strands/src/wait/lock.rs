@@ -16,9 +16,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 #[cfg(not(loom))]
-pub(crate) use native::ShortLock;
+pub(crate) use native::{ShortLock, ShortLockGuard};
 #[cfg(loom)]
-pub(crate) use under_loom::ShortLock;
+pub(crate) use under_loom::{ShortLock, ShortLockGuard};
 
 #[cfg(not(loom))]
 mod native {

@@ -2,7 +2,7 @@
 //!
 //! Channels, joins, scopes, timers and `park` are all built on one small protocol, and name nothing
 //! else: not the scheduler, not the operating system. Whoever waits is a [`Task`]: a goroutine of some
-//! scheduler, or an OS thread.
+//! scheduler, an OS thread, or an async task on any executor.
 //!
 //! ```text
 //!   the one who waits                            the one who wakes (or the timer)
@@ -35,18 +35,24 @@ mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod reason;
+#[cfg(not(loom))]
+mod signal;
 mod thread;
 
-pub(crate) use lock::ShortLock;
+pub(crate) use lock::{ShortLock, ShortLockGuard};
 pub(crate) use reason::{Reason, WaitKind};
+#[cfg(not(loom))]
+pub(crate) use signal::Signal;
 #[cfg(not(loom))]
 pub(crate) use thread::Sleeps;
 pub(crate) use thread::{ThreadParker, for_each_blocked_thread};
 
-use crate::primitive::Arc;
 use crate::primitive::atomic::{AtomicUsize, Ordering};
+use crate::primitive::{Arc, UnsafeCell};
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::task::Waker;
 use std::time::Instant;
 
 /// What a waiter was claimed for. The meaning is the claimant's, but for the two named here.
@@ -77,6 +83,11 @@ pub(crate) struct TaskVtable {
     /// # Safety
     /// `task` is alive, and the caller holds the claim on its waiter.
     pub(crate) unpark: unsafe fn(task: NonNull<TaskHeader>),
+    /// Gives others a turn.
+    ///
+    /// # Safety
+    /// `task` is the goroutine that runs now.
+    pub(crate) give_way: unsafe fn(task: &TaskHeader),
 }
 
 thread_local! {
@@ -97,15 +108,41 @@ pub(crate) fn current() -> Option<NonNull<TaskHeader>> {
     NonNull::new(CURRENT.get().cast_mut())
 }
 
-/// Whoever can wait: a goroutine or an OS thread.
+/// After so many tries in vain a goroutine gives others a turn.
+const PATIENCE: u32 = 32;
+
+/// Something was tried that would have had to wait, and may be tried again at once: now and then a goroutine
+/// gives others a turn, for what it polls for may have to be done on its very thread.
+///
+/// Never inlined, as [`current`].
+#[cold]
+#[inline(never)]
+pub(crate) fn tried_in_vain() {
+    thread_local! {
+        static TRIES: Cell<u32> = const { Cell::new(0) };
+    }
+    let tries = TRIES.get() + 1;
+    TRIES.set(tries % PATIENCE);
+    if tries == PATIENCE
+        && let Some(task) = current()
+    {
+        // SAFETY: it runs here.
+        unsafe { (task.as_ref().vtable.give_way)(task.as_ref()) };
+    }
+}
+
+/// Whoever can wait: a goroutine, an OS thread or an async task.
 pub(crate) enum Task {
     Goroutine(NonNull<TaskHeader>),
     Thread(Arc<ThreadParker>),
+    /// The waker is the owner's, under the lock under which it would be finished; `finish` takes it.
+    Future(UnsafeCell<Option<Waker>>),
 }
 
-// SAFETY: a goroutine's record is used through its vtable alone, which may be called from any thread.
+// SAFETY: a goroutine's record is used through its vtable alone, which may be called from any thread; a
+// waker may be sent.
 unsafe impl Send for Task {}
-// SAFETY: as above; shared access only reads the pointer.
+// SAFETY: as above; shared access only reads the pointer, and the waker has one owner at a time.
 unsafe impl Sync for Task {}
 
 impl Task {
@@ -121,8 +158,8 @@ impl Task {
 /// One act of waiting. Lives in the frame of the one who waits and is shared by pointer.
 pub(crate) struct Waiter {
     claim: AtomicUsize,
-    /// Threads only: 1 once the claimant has finished. (A goroutine needs none: it cannot wake before
-    /// it is woken, a thread can.)
+    /// Threads and async tasks only: 1 once the claimant has finished. (A goroutine needs none: it cannot
+    /// wake before it is woken, the others can.)
     finished: AtomicUsize,
     /// Only one place can claim it, under that place's lock: then a claim cannot fail.
     exclusive: bool,
@@ -143,14 +180,22 @@ impl Waiter {
         Waiter::with(true)
     }
 
+    /// A waiter for an async task, to be claimed by whoever is first.
+    ///
+    /// It is not parked but polled: see [`outcome`](Waiter::outcome).
+    pub(crate) fn of_future(waker: Waker) -> Waiter {
+        Waiter::of(Task::Future(UnsafeCell::new(Some(waker))), false)
+    }
+
     #[inline]
     fn with(exclusive: bool) -> Waiter {
-        Waiter {
-            claim: AtomicUsize::new(WAITING),
-            finished: AtomicUsize::new(0),
-            exclusive,
-            task: Task::current(),
-        }
+        Waiter::of(Task::current(), exclusive)
+    }
+
+    #[inline]
+    fn of(task: Task, exclusive: bool) -> Waiter {
+        let (claim, finished) = (AtomicUsize::new(WAITING), AtomicUsize::new(0));
+        Waiter { claim, finished, exclusive, task }
     }
 
     /// Waits until somebody has claimed and finished this waiter, and returns what it was claimed for:
@@ -167,12 +212,32 @@ impl Waiter {
                 unsafe { (task.as_ref().vtable.park)(task.as_ref(), self, why, deadline) };
             }
             Task::Thread(parker) => self.park_thread(parker, why, deadline),
+            Task::Future(_) => unreachable!("an async task is polled, not parked"),
         }
         // Ordering: Acquire pairs with the Release in `try_claim`. The claimant's later writes (the
         // value) come to us by the wake-up itself, or for threads by `finished`.
         let token = self.claim.load(Ordering::Acquire);
         debug_assert_ne!(token, WAITING, "woken without a claim");
         token
+    }
+
+    /// What the waiter was claimed for, once whoever claimed it has finished. For async tasks.
+    pub(crate) fn outcome(&self) -> Option<Token> {
+        // Ordering: Acquire pairs with the Release in `finish`: token and value are there.
+        (self.finished.load(Ordering::Acquire) != 0).then(|| self.claim.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the waker of an async task. The former one comes back, to be dropped where no lock is held.
+    ///
+    /// # Safety
+    /// The waiter has not been finished, and cannot be just now: the caller holds the lock under which it
+    /// would be; if it is in several places, all of them.
+    pub(crate) unsafe fn replace_waker(&self, waker: Waker) -> Option<Waker> {
+        match &self.task {
+            // SAFETY: the waker is with its owner, and nobody can take it just now.
+            Task::Future(cell) => cell.with_mut(|cell| unsafe { (*cell).replace(waker) }),
+            _ => unreachable!("only async tasks have wakers"),
+        }
     }
 
     #[cold]
@@ -207,6 +272,16 @@ impl Waiter {
         self.claim.compare_exchange(WAITING, token, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Changes what the waiter was claimed for.
+    ///
+    /// # Safety
+    /// The caller's `try_claim` succeeded, and it has not called `finish`.
+    pub(crate) unsafe fn amend(&self, token: Token) {
+        debug_assert_ne!(token, WAITING);
+        // Ordering: Release, as in `try_claim`.
+        self.claim.store(token, Ordering::Release);
+    }
+
     /// Ends the claimant's access to the waiter and its frame, and returns the wake-up to deliver.
     ///
     /// # Safety
@@ -214,14 +289,22 @@ impl Waiter {
     #[inline]
     pub(crate) unsafe fn finish(&self) -> Wake {
         match &self.task {
-            Task::Goroutine(task) => Wake(Task::Goroutine(*task)),
+            Task::Goroutine(task) => Wake(Woken::Goroutine(*task)),
             Task::Thread(parker) => {
                 // The order matters: once `finished` is set the thread may leave and take the waiter
                 // with it, so the parker is ours before that.
                 let parker = Arc::clone(parker);
                 // Ordering: Release pairs with the Acquire in `park_thread`.
                 self.finished.store(1, Ordering::Release);
-                Wake(Task::Thread(parker))
+                Wake(Woken::Thread(parker))
+            }
+            Task::Future(cell) => {
+                // Taken, not cloned: a clone would run the executor's code under the caller's lock.
+                // SAFETY: claimed by us, and not yet finished.
+                let waker = cell.with_mut(|cell| unsafe { (*cell).take() });
+                // Ordering: Release pairs with the Acquire in `outcome`.
+                self.finished.store(1, Ordering::Release);
+                Wake(Woken::Future(waker))
             }
         }
     }
@@ -229,10 +312,19 @@ impl Waiter {
 
 /// A wake-up that is owed. Dropping it delivers it, so it cannot be lost.
 #[must_use = "deliver the wake-up once the locks have been dropped"]
-pub(crate) struct Wake(Task);
+pub(crate) struct Wake(Woken);
+
+enum Woken {
+    Goroutine(NonNull<TaskHeader>),
+    Thread(Arc<ThreadParker>),
+    Future(Option<Waker>),
+}
+
+// SAFETY: as for `Task`.
+unsafe impl Send for Woken {}
 
 impl Wake {
-    /// Wakes the task. Call it with no lock held: it may enter the kernel.
+    /// Wakes the task. Call it with no lock held: it may enter the kernel, or an executor.
     #[inline]
     pub(crate) fn deliver(self) {
         drop(self);
@@ -242,11 +334,22 @@ impl Wake {
 impl Drop for Wake {
     #[inline]
     fn drop(&mut self) {
-        match &self.0 {
+        match &mut self.0 {
             // SAFETY: `finish` was called under the claim, so the goroutine is parked (or about to
             // be) until this very call, and its record is alive.
-            Task::Goroutine(task) => unsafe { (task.as_ref().vtable.unpark)(*task) },
-            Task::Thread(parker) => parker.wake(),
+            Woken::Goroutine(task) => unsafe { (task.as_ref().vtable.unpark)(*task) },
+            Woken::Thread(parker) => parker.wake(),
+            Woken::Future(waker) => wake_future(waker.take()),
         }
+    }
+}
+
+/// Calls a waker: code of some executor, whose panic is none of the business of whoever sends a message.
+#[cold]
+pub(crate) fn wake_future(waker: Option<Waker>) {
+    let Some(waker) = waker else { return };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // Dropping it might panic again.
+        std::mem::forget(payload);
     }
 }

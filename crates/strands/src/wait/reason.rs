@@ -12,6 +12,7 @@ pub(crate) enum WaitKind {
     Runnable,
     Send,
     Receive,
+    Select,
     Join,
     Scope,
     Sleep,
@@ -23,8 +24,8 @@ impl WaitKind {
     /// The kind that was stored as `byte`.
     pub(crate) fn from_byte(byte: u8) -> WaitKind {
         use WaitKind::*;
-        const ALL: [WaitKind; 9] =
-            [Running, Runnable, Send, Receive, Join, Scope, Sleep, Park, Blocking];
+        const ALL: [WaitKind; 10] =
+            [Running, Runnable, Send, Receive, Select, Join, Scope, Sleep, Park, Blocking];
         ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Running)
     }
 
@@ -50,6 +51,7 @@ impl fmt::Display for WaitKind {
             WaitKind::Runnable => "runnable",
             WaitKind::Send => "chan send",
             WaitKind::Receive => "chan receive",
+            WaitKind::Select => "select",
             WaitKind::Join => "join",
             WaitKind::Scope => "scope end",
             WaitKind::Sleep => "sleep",
@@ -81,10 +83,11 @@ impl From<WaitKind> for Reason {
     }
 }
 
-/// ` on channel 0x7f…` or ` on goroutine 7`, or nothing.
+/// `, waiting on channel 0x7f…` or `, waiting on goroutine 7` or `, 3 arms`, or nothing.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind, self.kind.noun()) {
+            (WaitKind::Select, _) => write!(f, ", {} arms", self.object),
             (_, None) => Ok(()),
             (WaitKind::Join, Some(noun)) => write!(f, ", waiting on {noun} {}", self.object),
             (_, Some(noun)) => write!(f, ", waiting on {noun} {:#x}", self.object),

@@ -1,0 +1,391 @@
+//! Select: waiting for several things, and doing one of them.
+//!
+//! An [`Arm`] is one thing that a select may do: receive here, send there, join a goroutine. It is the seam
+//! between select and what can be selected; the engine below knows no channel. It works in three passes:
+//!
+//! 1. **Look.** In random order (or, biased, in the order given) every arm is asked to do its work at once,
+//!    if it can. The first that could has won.
+//! 2. **Enlist.** One waiter is made, and every arm puts it in the line where it would be served. In doing so
+//!    each looks once more, under the same lock: what came between the passes is not overlooked. An arm that
+//!    finds something to do claims the waiter *for itself* before it does it; if it cannot, another arm has been
+//!    served already.
+//! 3. **Withdraw.** Once the waiter was claimed, by another party, by an arm or by the deadline, every arm takes
+//!    its place out of its line. The one that was claimed has won.
+//!
+//! Since a waiter is claimed exactly once, a losing arm has consumed nothing and sent nothing.
+//!
+//! A select that does not wait makes all three passes too, and claims the waiter for its own end after the
+//! second: having looked at its arms one after the other it could have missed one that became ready behind its
+//! back when another ceased to be.
+//!
+//! A winner may turn out to have won nothing (whoever promised it a message broke the promise): then all begins
+//! anew. The same holds when two selects, each enlisting, find each other: both claim themselves, and neither
+//! can claim the other.
+//!
+//! **Fairness.** The order is a fresh random permutation each time, so that among arms that stay ready each wins
+//! as often as any other. Waiting arms stand in the same lines as everybody else, first come, first served.
+//!
+//! **Invariant:** nothing in `selection` names channels or the scheduler.
+
+mod macros;
+
+use crate::wait::{Reason, TIMED_OUT, Token, WaitKind, Waiter, tried_in_vain};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+pub(crate) use sealed::Sealed;
+
+mod sealed {
+    /// Arms are ours: the engine relies on what they do with their places.
+    pub trait Sealed {}
+}
+
+/// An act of waiting, as an arm sees it.
+#[derive(Clone, Copy)]
+pub struct Stand<'a> {
+    pub(crate) waiter: &'a Waiter,
+    /// Which arm it is: part of the token for which it is claimed.
+    pub(crate) index: usize,
+}
+
+impl std::fmt::Debug for Stand<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stand").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// What became of an attempt to enlist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Enlisted {
+    /// The arm is in line.
+    InLine,
+    /// It need not wait: it has claimed the waiter and done its work.
+    Done,
+    /// Somebody else has claimed the waiter.
+    Taken,
+    /// It has claimed the waiter, and then there was nothing to do after all.
+    Again,
+}
+
+/// One thing that a select may do. All its state is in cells, for its place in a line is pointed to while it
+/// waits.
+pub trait Arm: Sealed {
+    /// Does its work if that needs no waiting for others.
+    fn attempt(&self) -> bool;
+
+    /// Does its work, or gets in line. From now until `withdraw` the arm stays where it is.
+    fn enlist(&self, stand: Stand<'_>) -> Enlisted;
+
+    /// Gets out of the line. Once this has returned, nobody will touch the arm or its stand.
+    fn withdraw(&self);
+
+    /// It was claimed, with this token: notes what it has got. False if that is nothing.
+    fn accept(&self, token: usize) -> bool;
+
+    /// Until when waiting for this arm makes sense without looking again.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether `attempt` would succeed.
+    fn is_ready(&self) -> bool;
+
+    /// As `enlist`, to be told that the arm may have become ready; does nothing else.
+    fn watch(&self, stand: Stand<'_>) -> Enlisted;
+
+    /// As `withdraw`, after `watch`.
+    fn unwatch(&self);
+}
+
+/// An arm of a select that is used several times.
+pub(crate) trait RenewableArm: Arm {
+    /// A fresh arm for the same thing.
+    fn renew<'b>(&self) -> Box<dyn RenewableArm + 'b>
+    where
+        Self: 'b;
+}
+
+/// How long a select waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Not at all.
+    Now,
+    /// Until one of its arms is served.
+    Served,
+    /// That, or until then.
+    Then(Instant),
+}
+
+impl Until {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Until::Then(when) => Some(when),
+            Until::Now | Until::Served => None,
+        }
+    }
+
+    fn has_come(self) -> bool {
+        match self {
+            Until::Now => true,
+            Until::Served => false,
+            Until::Then(when) => Instant::now() >= when,
+        }
+    }
+}
+
+/// What arms are tried in what order.
+struct Order<'o> {
+    indices: &'o mut [u32],
+    biased: bool,
+}
+
+/// Selects with at most this many arms need no allocation.
+const FEW: usize = 32;
+
+impl Order<'_> {
+    /// Calls `f` with an order for `count` arms.
+    fn with<R>(count: usize, biased: bool, f: impl FnOnce(Order<'_>) -> R) -> R {
+        let mut few = [0; FEW];
+        let mut many;
+        let indices = if count <= FEW {
+            &mut few[..count]
+        } else {
+            many = vec![0; count];
+            &mut many[..]
+        };
+        for (n, index) in indices.iter_mut().enumerate() {
+            *index = n as u32;
+        }
+        f(Order { indices, biased })
+    }
+
+    /// The arm to be tried as the `n`th: all are tried once if this is called for 0, 1, and so on.
+    #[inline]
+    fn pick(&mut self, n: usize) -> usize {
+        let left = self.indices.len() - n;
+        if !self.biased && left > 1 {
+            let other = n + ((u64::from(random()) * left as u64) >> 32) as usize;
+            self.indices.swap(n, other);
+        }
+        self.indices[n] as usize
+    }
+}
+
+/// A random number, good enough for fairness.
+///
+/// Never inlined, so that no caller can keep a thread-local's address across a switch.
+#[cfg(not(loom))]
+#[inline(never)]
+fn random() -> u32 {
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    // Gone with its thread: then any number will do.
+    let mut state = STATE.try_with(Cell::get).unwrap_or(0);
+    if state == 0 {
+        // Differs from thread to thread, and from run to run.
+        let here = (&raw const state).addr() as u64;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        state = (here ^ now.map_or(0, |now| now.as_nanos() as u64)) | 1;
+    }
+    // xorshift64*.
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    let _ = STATE.try_with(|cell| cell.set(state));
+    (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u32
+}
+
+/// Under loom, where each run must be like the one before.
+#[cfg(loom)]
+fn random() -> u32 {
+    0
+}
+
+/// Waits for one of the arms, which has then done its work, and returns its index; `None` if the time was up.
+///
+/// Blocks: the goroutine, or else the thread.
+pub(crate) fn select(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize> {
+    Order::with(arms.len(), biased, |mut order| {
+        loop {
+            for n in 0..arms.len() {
+                let index = order.pick(n);
+                if arms[index].attempt() {
+                    return Some(index);
+                }
+            }
+            let is_over = until.has_come();
+            // Having looked at several arms one after the other is not to have seen them all idle at one
+            // time. To have been in all their lines, unclaimed, is.
+            if is_over && arms.len() <= 1 {
+                break;
+            }
+            let until = if is_over { Until::Now } else { until };
+            match wait(arms, &mut order, until, Mode::Serve) {
+                Waited::Served(index) => return Some(index),
+                Waited::InVain if is_over => break,
+                Waited::InVain | Waited::Anew => {}
+            }
+        }
+        if until == Until::Now {
+            tried_in_vain();
+        }
+        None
+    })
+}
+
+/// The same for those arms that are enabled; with none and no end, for ever. What `select!` expands to.
+#[inline]
+pub fn run(arms: &[&dyn Arm], enabled: &[bool], biased: bool, until: Until) -> Option<usize> {
+    if enabled.iter().all(|enabled| *enabled) {
+        return select(arms, biased, until);
+    }
+    let chosen: Vec<usize> = (0..arms.len()).filter(|index| enabled[*index]).collect();
+    let arms: Vec<&dyn Arm> = chosen.iter().map(|index| arms[*index]).collect();
+    select(&arms, biased, until).map(|at| chosen[at])
+}
+
+/// The end of a wait of this length; one that is past all reckoning has none.
+pub fn within(timeout: Duration) -> Until {
+    Instant::now().checked_add(timeout).map_or(Until::Served, Until::Then)
+}
+
+/// Waits until one of the arms need not wait, and returns its index; `None` if the time was up.
+///
+/// Blocks: the goroutine, or else the thread.
+pub(crate) fn ready(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize> {
+    Order::with(arms.len(), biased, |mut order| {
+        loop {
+            for n in 0..arms.len() {
+                let index = order.pick(n);
+                if arms[index].is_ready() {
+                    return Some(index);
+                }
+            }
+            if until.has_come() {
+                if until == Until::Now {
+                    tried_in_vain();
+                }
+                return None;
+            }
+            // Whether it is so, the next look tells.
+            wait(arms, &mut order, until, Mode::Watch);
+        }
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Serve,
+    Watch,
+}
+
+/// What became of passes 2 and 3.
+enum Waited {
+    /// This arm was served.
+    Served(usize),
+    /// The time was up, and all arms were in line.
+    InVain,
+    /// All begins anew.
+    Anew,
+}
+
+/// Passes 2 and 3.
+fn wait(arms: &[&dyn Arm], order: &mut Order<'_>, until: Until, mode: Mode) -> Waited {
+    let waiter = Waiter::new();
+    let mut in_line = 0;
+    let mut end = Enlisted::InLine;
+    let mut last = 0;
+    while in_line < arms.len() && end == Enlisted::InLine {
+        last = order.indices[in_line] as usize;
+        let stand = Stand { waiter: &waiter, index: last };
+        end = match mode {
+            Mode::Serve => arms[last].enlist(stand),
+            Mode::Watch => arms[last].watch(stand),
+        };
+        if end == Enlisted::InLine {
+            in_line += 1;
+        }
+    }
+    let token = match end {
+        // Not to wait at all is a deadline that has passed already.
+        Enlisted::InLine if until == Until::Now && waiter.try_claim(TIMED_OUT) => Some(TIMED_OUT),
+        Enlisted::InLine => {
+            let deadline =
+                arms.iter().filter_map(|arm| arm.deadline()).chain(until.deadline()).min();
+            Some(waiter.park(Reason::on(WaitKind::Select, arms.len()), deadline))
+        }
+        // Whoever has claimed the waiter will finish it, and must be waited for.
+        Enlisted::Taken => Some(waiter.park(Reason::on(WaitKind::Select, arms.len()), None)),
+        Enlisted::Done | Enlisted::Again => None,
+    };
+    for &index in &order.indices[..in_line] {
+        match mode {
+            Mode::Serve => arms[index as usize].withdraw(),
+            Mode::Watch => arms[index as usize].unwatch(),
+        }
+    }
+    match token {
+        None if end == Enlisted::Done => Waited::Served(last),
+        None => Waited::Anew,
+        Some(TIMED_OUT) => Waited::InVain,
+        Some(token) => {
+            let index = index_of(token);
+            if mode == Mode::Serve && arms[index].accept(token) {
+                Waited::Served(index)
+            } else {
+                Waited::Anew
+            }
+        }
+    }
+}
+
+/// Kinds of claims there are room for in a token.
+const KINDS: usize = 16;
+
+/// The token for a claim of this kind on the arm with this index.
+#[inline]
+pub(crate) fn token_of(kind: usize, index: usize) -> Token {
+    debug_assert!(kind < KINDS);
+    index * KINDS + kind
+}
+
+/// The kind of claim that a token stands for.
+#[inline]
+pub(crate) fn kind_of(token: Token) -> usize {
+    token % KINDS
+}
+
+/// The arm that a token stands for.
+fn index_of(token: Token) -> usize {
+    token / KINDS
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_of_three_comes_equally_often() {
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..60_000 {
+            let seen = Order::with(3, false, |mut order| [0, 1, 2].map(|n| order.pick(n)));
+            *counts.entry(seen).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        for (order, count) in counts {
+            assert!((9_000..11_000).contains(&count), "{order:?}: {count} of 60,000");
+        }
+    }
+
+    #[test]
+    fn a_biased_order_is_the_order_given() {
+        for count in [1, 5, 100] {
+            let seen = Order::with(count, true, |mut order| {
+                (0..count).map(|n| order.pick(n)).collect::<Vec<_>>()
+            });
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+        }
+    }
+}
