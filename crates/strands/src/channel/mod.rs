@@ -48,33 +48,43 @@
 //! **Invariant:** nothing in `channel` names `sched`: it waits at the seam (`wait`), and that is all.
 
 mod arms;
+pub mod broadcast;
 mod buffer;
 mod core;
 mod dynamic;
 mod error;
+mod feed;
 mod future;
 mod iter;
 #[cfg(all(test, loom))]
 mod loom_tests;
+pub mod oneshot;
 mod receiver;
 mod sender;
 #[cfg(feature = "futures")]
 mod stream;
 mod timed;
 mod waiting;
+pub mod watch;
 
 #[doc(hidden)]
 pub use arms::{RecvArm, SendArm};
+pub use broadcast::channel as broadcast;
 pub use dynamic::{Select, SelectedOperation};
 pub use error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
     SendTimeoutError, TryReadyError, TryRecvError, TrySelectError, TrySendError,
 };
+pub use feed::ReadFuture;
+#[doc(hidden)]
+pub use feed::{FeedRef, ReadArm, Reader};
 pub use future::{RecvFuture, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
+pub use oneshot::channel as oneshot;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use timed::{after, at, never, tick};
+pub use watch::channel as watch;
 
 #[doc(hidden)]
 pub use crate::crossbeam_channel_internal;
