@@ -3,7 +3,7 @@
 //! The token follows std's `park`: one token at most, `unpark` leaves it, `park` takes it or waits for
 //! it. It is built on the seam, so it serves goroutines and threads alike.
 
-use crate::wait::{FIRST_FREE, ShortLock, TIMED_OUT, WaitKind, Waiter};
+use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, WaitKind, Waiter};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ptr;
@@ -42,8 +42,11 @@ impl fmt::Debug for ThreadId {
 pub(crate) struct Identity {
     id: ThreadId,
     name: Option<Box<str>>,
-    parking: ShortLock<Parking>,
+    token: ParkToken,
 }
+
+/// A token that one leaves and another takes, or waits for.
+pub(crate) struct ParkToken(ShortLock<Parking>);
 
 struct Parking {
     token: bool,
@@ -59,8 +62,7 @@ const UNPARKED: usize = FIRST_FREE;
 
 impl Identity {
     pub(crate) fn new(id: ThreadId, name: Option<Box<str>>) -> Identity {
-        let parking = Parking { token: false, waiter: ptr::null() };
-        Identity { id, name, parking: ShortLock::new(parking) }
+        Identity { id, name, token: ParkToken::new() }
     }
 
     /// The calling OS thread's own.
@@ -87,24 +89,40 @@ impl Identity {
 
     /// Takes the token, or waits for it until the deadline. The caller is who this identity names.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
+        self.token.park(WaitKind::Park.into(), deadline);
+    }
+
+    /// Wakes the one in `park`, or leaves the token for the next `park`.
+    pub(crate) fn unpark(&self) {
+        self.token.unpark();
+    }
+}
+
+impl ParkToken {
+    pub(crate) fn new() -> ParkToken {
+        ParkToken(ShortLock::new(Parking { token: false, waiter: ptr::null() }))
+    }
+
+    /// Takes the token, or waits for it until the deadline. One at a time may be in here.
+    pub(crate) fn park(&self, why: Reason, deadline: Option<Instant>) {
         let waiter = Waiter::new();
         {
-            let mut parking = self.parking.lock();
+            let mut parking = self.0.lock();
             if std::mem::take(&mut parking.token) {
                 return;
             }
             parking.waiter = &waiter;
         }
-        if waiter.park(WaitKind::Park.into(), deadline) == TIMED_OUT {
+        if waiter.park(why, deadline) == TIMED_OUT {
             // An `unpark` may hold the pointer just now; with the lock it is done with it.
-            self.parking.lock().waiter = ptr::null();
+            self.0.lock().waiter = ptr::null();
         }
     }
 
     /// Wakes the one in `park`, or leaves the token for the next `park`.
     pub(crate) fn unpark(&self) {
         let wake = {
-            let mut parking = self.parking.lock();
+            let mut parking = self.0.lock();
             let waiter = std::mem::replace(&mut parking.waiter, ptr::null());
             // SAFETY: a non-null waiter is alive while we hold the lock: its owner takes the lock before
             // it leaves by its deadline, and otherwise leaves only after our claim and wake.

@@ -75,6 +75,8 @@ mod sched;
 mod stack;
 #[cfg(not(loom))]
 pub mod thread;
+#[cfg(not(loom))]
+pub mod time;
 
 /// Under loom, of the scheduler only what loom can check.
 #[cfg(loom)]

@@ -20,6 +20,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("everyday", &["sched", "thread"]),
     ("thread", &["everyday", "identity", "sched", "selection", "wait"]),
     ("runtime", &["config", "sched"]),
+    ("time", &["everyday", "identity", "sched", "thread", "wait"]),
     ("lib", &["everyday", "selection", "thread"]),
 ];
 

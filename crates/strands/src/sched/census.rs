@@ -18,7 +18,6 @@
 
 use super::runtime::Runtime;
 use super::started::Look;
-use super::timers::NEVER;
 use crate::stack::{SigWriter, SlotRef};
 use crate::sys;
 use crate::wait::{self, Sleeps};
@@ -86,12 +85,10 @@ fn evidence(runtime: &Runtime) -> Evidence {
     // In this order: a thread that starts meanwhile is in the second count only, and speaks for life.
     let sleeps = Sleeps::count();
     let blocked = sleeps.in_progress();
-    let ours = runtime.alive() + runtime.spares.threads() + 1;
+    let ours = runtime.alive() + runtime.spares.threads() + runtime.alarms.threads() + 1;
     let threads = sys::probe::thread_count();
     Evidence {
-        busy_here: runtime.timers.earliest() != NEVER
-            || runtime.spares.in_progress() > 0
-            || !is_quiet(runtime),
+        busy_here: runtime.any_timers() || runtime.spares.in_progress() > 0 || !is_quiet(runtime),
         waiting: tallies.spawned > tallies.ended || blocked > 0,
         elsewhere: threads.is_none_or(|threads| threads > ours + blocked),
         progress,

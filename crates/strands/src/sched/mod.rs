@@ -20,7 +20,8 @@
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
 //! | `trimmer` | giving memory back from stacks that went deep |
-//! | `timers`, `clock` | deadlines |
+//! | `timers`, `clock` | deadlines of goroutines |
+//! | `alarms` | deadlines of async tasks |
 //! | `blocking` | spare threads |
 //! | `panic_count` | panics that are suspended |
 //! | `census` | dumps and the deadlock report |
@@ -58,6 +59,7 @@
 //! a suspension can make a neighbour's `borrow_mut` panic, but not race. A `std::sync::Mutex` guard held
 //! over one can block the thread on itself: a deadlock of std's kind, not unsoundness.
 
+mod alarms;
 mod blocking;
 mod census;
 mod clock;
@@ -76,6 +78,7 @@ mod timers;
 mod trimmer;
 mod worker;
 
+pub(crate) use alarms::AlarmFuture;
 pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
 pub(crate) use goroutine::Completion;
@@ -93,8 +96,12 @@ const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The deadline that is `after` from now.
 pub(crate) fn deadline(after: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(after.min(LONGEST)).unwrap_or(now)
+    deadline_from(Instant::now(), after)
+}
+
+/// The deadline that is `after` from a moment.
+pub(crate) fn deadline_from(moment: Instant, after: Duration) -> Instant {
+    moment.checked_add(after.min(LONGEST)).unwrap_or(moment)
 }
 
 /// Lets others run: the goroutines at home here and fresh ones, or else other threads.
@@ -114,6 +121,18 @@ pub(crate) fn sleep(time: Duration) {
         yield_now();
     } else {
         Waiter::new().park(WaitKind::Sleep.into(), Some(deadline(time)));
+    }
+}
+
+/// Waits until that moment at least.
+pub(crate) fn sleep_until(moment: Instant) {
+    let left = || moment.saturating_duration_since(Instant::now());
+    if here::current().is_none() {
+        std::thread::sleep(left());
+    } else if left().is_zero() {
+        yield_now();
+    } else {
+        Waiter::new().park(WaitKind::Sleep.into(), Some(moment));
     }
 }
 

@@ -22,6 +22,7 @@ use super::worker::Worker;
 use super::{census, trimmer};
 use crate::sys;
 use crate::sys::probe::{Activity, Probe};
+use crate::wait::Wake;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,8 +41,8 @@ const SUSPICIOUS: u64 = MILLI;
 const HOG: u64 = 10 * MILLI;
 /// A lone fresh goroutine waits for this long before somebody idle is woken to steal it.
 const LONELY: u64 = 200 * MICRO;
-/// A timer this late is fired from here.
-const LATE: u64 = 200 * MICRO;
+/// A timer this late is fired from here: its worker does not get round to it.
+const LATE: u64 = 2 * MILLI;
 /// All is quiet once it has been for this long.
 const QUIET: u64 = 5 * MILLI;
 /// Between looks for a deadlock while threads that we know nothing of are alive: from, and up to.
@@ -203,8 +204,10 @@ impl Watch {
     }
 
     fn fire_late_timers(&self, now: u64) {
-        if self.runtime.timers.earliest() < now.saturating_sub(LATE) {
-            self.runtime.timers.fire(now);
+        for worker in self.runtime.workers() {
+            if worker.timers().earliest() < now.saturating_sub(LATE) {
+                worker.timers().fire(now, Wake::deliver);
+            }
         }
     }
 

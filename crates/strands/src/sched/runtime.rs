@@ -1,5 +1,6 @@
 //! Everything that workers share.
 
+use super::alarms::Alarms;
 use super::blocking::Spares;
 use super::clock::Clock;
 use super::goroutine::Goroutine;
@@ -8,7 +9,7 @@ use super::idle::{Assignment, Idle, Sleeper, Summons};
 use super::monitor::Monitor;
 use super::panic_count::PanicCount;
 use super::processor::Processor;
-use super::timers::Timers;
+use super::timers::NEVER;
 use super::worker::{Bed, Worker};
 use crate::config::{self, Settings};
 use crate::queue::{Injector, RunQueue};
@@ -33,7 +34,7 @@ pub(crate) struct Runtime {
     pub(super) processors: Box<[Processor]>,
     pub(super) injector: Injector<Goroutine>,
     pub(super) idle: Idle<Bed>,
-    pub(super) timers: Timers,
+    pub(super) alarms: Alarms,
     pub(super) monitor: Monitor,
     pub(super) spares: Spares,
     pub(super) panic_count: PanicCount,
@@ -105,7 +106,7 @@ impl Runtime {
             processors: (0..processors).map(|_| Processor::new()).collect(),
             injector: Injector::new(),
             idle: Idle::new(processors),
-            timers: Timers::new(processors),
+            alarms: Alarms::new(processors),
             monitor: Monitor::new(),
             spares: Spares::new(),
             panic_count,
@@ -257,6 +258,12 @@ impl Runtime {
 
     pub(super) fn workers(&self) -> Vec<&'static Worker> {
         self.workers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a timer is pending, or being fired.
+    pub(super) fn any_timers(&self) -> bool {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        self.alarms.any() || workers.iter().any(|worker| worker.timers().earliest() != NEVER)
     }
 
     pub(super) fn alive(&self) -> usize {

@@ -244,10 +244,13 @@ impl Started {
             None => self.wait(),
             Some(deadline) => {
                 let timer = timers::Entry::new(waiter);
-                // SAFETY: the entry is taken out below, before this frame ends.
-                unsafe { runtime.timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
+                let timers = self.home.timers();
+                // SAFETY: before this frame ends the timer has fired, or is removed.
+                unsafe { timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
                 self.wait();
-                runtime.timers.remove(&timer);
+                if !timer.has_fired() {
+                    timers.remove(&timer);
+                }
             }
         }
     }

@@ -1,47 +1,68 @@
-//! Sleeping goroutines, by deadline: binary heaps under short locks, one for each processor.
+//! Deadlines of those who wait: a heap under a short lock. Each worker has one for the goroutines at home
+//! with it, and the alarms of async tasks have some of their own.
 //!
-//! An [`Entry`] lives in the frame of the goroutine that waits, and the heap points to it. Its place in
-//! the heap is kept in the entry, so a timer that is no longer wanted is taken out at once and costs
-//! nothing later. Whoever notices that a deadline has passed may fire it: an idle worker that slept until
-//! then, a busy one in passing, or the monitor.
+//! An [`Entry`] lives with the one who waits (in the goroutine's frame, in the future), and the heap points
+//! to it. It can be taken out at any time, and costs nothing later. Whoever notices that a deadline has
+//! passed may fire it: the worker that slept until then, or a busy one in passing; the monitor, if the worker
+//! is stuck.
+//!
+//! A goroutine's timer is with its home, since nobody else can run it: there the lock is free, the wake-up
+//! takes no other thread, and nobody has to agree on who keeps the time.
+//!
+//! # How late
+//!
+//! Deadlines are kept to the nanosecond, and nothing fires early. A sleep of a worker until the next one
+//! costs some ten microseconds of processor time, so where they stand close, one wake-up serves several: if
+//! [`CROWD`] of them come due within [`SLACK`], they are fired together at the end of it. A timer that
+//! stands alone is not put off.
 //!
 //! **Invariant:** an entry is reached through the heap only, and under the heap's lock; once `remove` has
-//! returned, nobody will touch it.
+//! returned, nobody will touch it. Nor will anybody once the waiter has been *finished*, for a firing
+//! touches the entry before that, and is the one that has claimed the waiter.
+
+mod heap;
 
 use crate::wait::{ShortLock, TIMED_OUT, Waiter, Wake};
-use crossbeam_utils::CachePadded;
-use std::cell::Cell;
+use heap::Heap;
 use std::marker::PhantomPinned;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Later than all deadlines.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// Timers that stand close are put off by up to this, in nanoseconds: see "How late".
+pub(crate) const SLACK: u64 = 150_000;
+/// So many within [`SLACK`] stand close.
+const CROWD: usize = 4;
 /// At most this many are fired before their wake-ups are delivered.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
+
+/// Not an id of the heap's: the entry is not in it.
+const OUT: u32 = u32::MAX;
+/// Nor this: the entry has been taken out, and has claimed its waiter.
+const FIRED: u32 = u32::MAX - 1;
 
 /// A wish to be woken.
 pub(crate) struct Entry {
     waiter: *const Waiter,
-    shard: Cell<usize>,
-    /// Its index in the heap, or `OUT`.
-    place: AtomicUsize,
+    /// Its id in the heap, [`OUT`] or [`FIRED`]. Written under the heap's lock.
+    state: AtomicU32,
     _pinned: PhantomPinned,
 }
 
-const OUT: usize = usize::MAX;
-
 impl Entry {
     /// A timer that will claim `waiter` with [`TIMED_OUT`].
-    pub(crate) fn new(waiter: &Waiter) -> Entry {
-        Entry { waiter, shard: Cell::new(0), place: AtomicUsize::new(OUT), _pinned: PhantomPinned }
+    pub(crate) fn new(waiter: *const Waiter) -> Entry {
+        Entry { waiter, state: AtomicU32::new(OUT), _pinned: PhantomPinned }
     }
-}
 
-#[derive(Default)]
-struct Heap {
-    /// A binary min-heap of (deadline, entry).
-    items: Vec<(u64, EntryPtr)>,
+    /// Whether it was this timer that claimed the waiter. For a goroutine that has been woken: if so, the
+    /// entry is out for good, and need not be removed.
+    pub(crate) fn has_fired(&self) -> bool {
+        // Ordering: what fired it came before the wake-up, and so before this.
+        self.state.load(Ordering::Relaxed) == FIRED
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -50,271 +71,319 @@ struct EntryPtr(*const Entry);
 // SAFETY: entries are reached under the heap's lock only.
 unsafe impl Send for EntryPtr {}
 
-impl EntryPtr {
-    fn place(self, place: usize) {
-        // SAFETY: it is in the heap, whose lock is held, so its owner cannot have left.
-        unsafe { (*self.0).place.store(place, Ordering::Relaxed) };
-    }
-}
-
-struct Shard {
-    heap: ShortLock<Heap>,
+/// Timers of one place.
+pub(crate) struct Timers {
+    heap: ShortLock<Heap<EntryPtr>>,
     /// The earliest deadline, for those who only look.
     next: AtomicU64,
 }
 
-/// All timers of a runtime.
-pub(crate) struct Timers {
-    shards: Box<[CachePadded<Shard>]>,
-    spread: AtomicUsize,
-    /// Until when the worker that keeps the time sleeps; `NEVER` if none does.
-    keeper: AtomicU64,
-}
-
 impl Timers {
-    pub(crate) fn new(shards: usize) -> Timers {
-        let shard = || {
-            CachePadded::new(Shard {
-                heap: ShortLock::new(Heap::default()),
-                next: AtomicU64::new(NEVER),
-            })
-        };
-        Timers {
-            shards: (0..shards.max(1)).map(|_| shard()).collect(),
-            spread: AtomicUsize::new(0),
-            keeper: AtomicU64::new(NEVER),
-        }
+    pub(crate) const fn new() -> Timers {
+        Timers { heap: ShortLock::new(Heap::new()), next: AtomicU64::new(NEVER) }
     }
 
     /// Puts the entry in, to fire at `deadline`.
     ///
     /// # Safety
-    /// The entry stays where it is, and its waiter too, until [`remove`](Timers::remove) has returned.
+    /// The entry is not in; it stays where it is, and its waiter too, until [`remove`](Timers::remove) has
+    /// returned, [`Entry::has_fired`], or the waiter has been finished.
     pub(crate) unsafe fn insert(&self, entry: &Entry, deadline: u64) {
-        let shard = self.spread.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        entry.shard.set(shard);
-        let shard = &self.shards[shard];
-        let mut heap = shard.heap.lock();
-        heap.push(deadline.min(NEVER - 1), EntryPtr(entry));
-        shard.publish(&heap);
+        let mut heap = self.heap.lock();
+        let id = heap.push(deadline.min(NEVER - 1), EntryPtr(entry));
+        entry.state.store(id, Ordering::Relaxed);
+        self.publish(&heap);
     }
 
     /// Takes the entry out, if it is still in.
     pub(crate) fn remove(&self, entry: &Entry) {
-        let shard = &self.shards[entry.shard.get()];
-        let mut heap = shard.heap.lock();
-        let place = entry.place.load(Ordering::Relaxed);
-        if place != OUT {
-            heap.take(place);
-            shard.publish(&heap);
+        let mut heap = self.heap.lock();
+        let id = entry.state.load(Ordering::Relaxed);
+        if id < FIRED {
+            heap.remove(id);
+            entry.state.store(OUT, Ordering::Relaxed);
+            self.publish(&heap);
         }
+        let remains = heap.remains();
+        drop(heap);
+        drop(remains);
+    }
+
+    /// Calls `f` under the lock if the entry is still in: then its waiter has not been claimed by a timer,
+    /// and will not be meanwhile.
+    pub(crate) fn if_pending<R>(&self, entry: &Entry, f: impl FnOnce() -> R) -> Option<R> {
+        let _heap = self.heap.lock();
+        (entry.state.load(Ordering::Relaxed) < FIRED).then(f)
     }
 
     /// The earliest deadline, or [`NEVER`].
     #[inline]
     pub(crate) fn earliest(&self) -> u64 {
-        // Ordering: SeqCst, for the look before sleep comes after the sleeper's announcement.
-        self.shards.iter().map(|s| s.next.load(Ordering::SeqCst)).min().unwrap_or(NEVER)
+        // Ordering: SeqCst, for who sleeps until then looks after it has announced that it sleeps.
+        self.next.load(Ordering::SeqCst)
     }
 
-    /// Fires all whose deadline is not after `now`; true if there were any.
-    pub(crate) fn fire(&self, now: u64) -> bool {
-        let mut any = false;
-        for shard in &self.shards {
-            while shard.next.load(Ordering::Relaxed) <= now {
-                let mut wakes: [Option<Wake>; BATCH] = [const { None }; BATCH];
-                let mut count = 0;
-                {
-                    let mut heap = shard.heap.lock();
-                    while count < BATCH
-                        && let Some(entry) = heap.take_due(now)
-                    {
-                        // SAFETY: it was in the heap and the lock is held, so entry and waiter are
-                        // alive: their owner has to take the lock before it leaves.
-                        let waiter = unsafe { &*(*entry.0).waiter };
-                        if waiter.try_claim(TIMED_OUT) {
-                            // SAFETY: just claimed; entry and waiter are not touched again.
-                            wakes[count] = Some(unsafe { waiter.finish() });
-                            count += 1;
-                        }
-                    }
-                    shard.publish(&heap);
-                }
-                any |= count > 0;
-                wakes.into_iter().flatten().for_each(Wake::deliver);
-            }
-        }
-        any
-    }
-
-    /// Offers to keep the time: until when the worker should sleep, if nobody wakes earlier than that.
-    pub(crate) fn keep(&self) -> Option<u64> {
+    /// When to wake up for the earliest: at its deadline, or a little later if it stands in a crowd.
+    pub(crate) fn wake_at(&self) -> u64 {
         let earliest = self.earliest();
-        let kept = self.keeper.load(Ordering::SeqCst);
-        (earliest < kept
-            && self
-                .keeper
-                .compare_exchange(kept, earliest, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok())
-        .then_some(earliest)
-    }
-
-    /// The worker that has slept until (at most) `until` is awake.
-    pub(crate) fn stop_keeping(&self, until: u64) {
-        // If another has taken over with an earlier deadline, it stays.
-        let _ = self.keeper.compare_exchange(until, NEVER, Ordering::SeqCst, Ordering::SeqCst);
-    }
-}
-
-impl Shard {
-    fn publish(&self, heap: &Heap) {
-        let next = heap.items.first().map_or(NEVER, |(deadline, _)| *deadline);
-        self.next.store(next, Ordering::SeqCst);
-    }
-}
-
-impl Heap {
-    fn push(&mut self, deadline: u64, entry: EntryPtr) {
-        self.items.push((deadline, entry));
-        self.rise(self.items.len() - 1);
-    }
-
-    fn take_due(&mut self, now: u64) -> Option<EntryPtr> {
-        let (deadline, entry) = *self.items.first()?;
-        (deadline <= now).then(|| {
-            self.take(0);
-            entry
-        })
-    }
-
-    fn take(&mut self, place: usize) {
-        let (_, entry) = self.items.swap_remove(place);
-        entry.place(OUT);
-        if place < self.items.len() {
-            self.sink(place);
-            self.rise(place);
+        if earliest == NEVER {
+            return NEVER;
         }
+        let together = earliest.saturating_add(SLACK);
+        if self.heap.lock().count_due(together, CROWD) == CROWD { together } else { earliest }
     }
 
-    /// Moves an item up to where it belongs, and notes its place.
-    fn rise(&mut self, mut at: usize) {
-        let item = self.items[at];
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.items[parent].0 <= item.0 {
-                break;
-            }
-            self.items[at] = self.items[parent];
-            self.items[at].1.place(at);
-            at = parent;
-        }
-        self.items[at] = item;
-        item.1.place(at);
+    /// Fires all whose deadline is not after `now`, and has `deliver` wake whom they wake, in the order of
+    /// their deadlines. True if there were any.
+    #[inline]
+    pub(crate) fn fire(&self, now: u64, deliver: impl FnMut(Wake)) -> bool {
+        // Ordering: a deadline that is not seen yet is fired at the next look.
+        self.next.load(Ordering::Relaxed) <= now && self.fire_due(now, deliver)
     }
 
-    /// Moves an item down to where it belongs, and notes its place.
-    fn sink(&mut self, mut at: usize) {
-        let item = self.items[at];
+    #[cold]
+    fn fire_due(&self, now: u64, mut deliver: impl FnMut(Wake)) -> bool {
+        let mut any = false;
         loop {
-            let mut child = 2 * at + 1;
-            if child >= self.items.len() {
-                break;
+            let mut due = [EntryPtr(ptr::null()); BATCH];
+            let mut wakes = [const { None }; BATCH];
+            let mut heap = self.heap.lock();
+            let mut count = 0;
+            while count < BATCH
+                && let Some(entry) = heap.pop_due(now)
+            {
+                prefetch(entry);
+                due[count] = entry;
+                count += 1;
             }
-            if child + 1 < self.items.len() && self.items[child + 1].0 < self.items[child].0 {
-                child += 1;
+            for (entry, wake) in due[..count].iter().zip(&mut wakes) {
+                // SAFETY: it was in the heap until now, and the lock is held.
+                *wake = unsafe { expire(*entry) };
             }
-            if item.0 <= self.items[child].0 {
-                break;
+            self.publish(&heap);
+            let remains = heap.remains();
+            drop(heap);
+            drop(remains);
+            for wake in wakes.into_iter().flatten() {
+                any = true;
+                deliver(wake);
             }
-            self.items[at] = self.items[child];
-            self.items[at].1.place(at);
-            at = child;
+            if count < BATCH {
+                return any;
+            }
         }
-        self.items[at] = item;
-        item.1.place(at);
+    }
+
+    fn publish(&self, heap: &Heap<EntryPtr>) {
+        self.next.store(heap.first().unwrap_or(NEVER), Ordering::SeqCst);
+    }
+}
+
+/// Ends the time of an entry that has just come out of the heap.
+///
+/// # Safety
+/// The lock has been held since.
+unsafe fn expire(entry: EntryPtr) -> Option<Wake> {
+    // SAFETY: alive, and the waiter too: it was in the heap, so its owner has to take the lock before it
+    // leaves.
+    let (entry, waiter) = unsafe { (&*entry.0, &*(*entry.0).waiter) };
+    if waiter.try_claim(TIMED_OUT) {
+        entry.state.store(FIRED, Ordering::Relaxed);
+        // SAFETY: just claimed; entry and waiter are not touched again.
+        Some(unsafe { waiter.finish() })
+    } else {
+        entry.state.store(OUT, Ordering::Relaxed);
+        None
+    }
+}
+
+/// Has the processor fetch the entry, which is in nobody's cache, while others are taken out.
+#[inline]
+fn prefetch(entry: EntryPtr) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint: it does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.0.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = entry;
+}
+
+#[cfg(test)]
+mod testing {
+    /// xorshift: enough to shuffle with.
+    pub(super) struct Random(u64);
+
+    impl Random {
+        pub(super) fn new(seed: u64) -> Random {
+            Random(seed | 1)
+        }
+
+        pub(super) fn below(&mut self, end: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % end
+        }
+    }
+
+    /// A new seed, printed so that a failure can be repeated.
+    pub(super) fn seed() -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = now.map_or(1, |now| now.as_nanos() as u64);
+        println!("seed {seed}");
+        seed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::testing::{Random, seed};
     use super::*;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
 
-    /// xorshift: enough to shuffle with.
-    fn random(state: &mut u64) -> u64 {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state
+    impl Timers {
+        fn is_untouched(&self) -> bool {
+            self.earliest() == NEVER && self.heap.lock().count_due(NEVER, 1) == 0
+        }
     }
 
-    #[test]
-    fn deadlines_come_out_in_order_whatever_was_taken_out_between() {
-        let seed = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |d| d.as_nanos() as u64 | 1);
-        println!("seed {seed}");
-        let mut state = seed;
-        let waiters: Vec<Waiter> = (0..500).map(|_| Waiter::new()).collect();
-        let entries: Vec<Entry> = waiters.iter().map(Entry::new).collect();
-        let mut heap = Heap::default();
-        let mut model = Vec::new();
-        for entry in &entries {
-            let deadline = random(&mut state) % 1000;
-            heap.push(deadline, EntryPtr(entry));
-            model.push((deadline, std::ptr::from_ref(entry)));
-        }
-        for _ in 0..200 {
-            let (_, entry) = model.swap_remove(random(&mut state) as usize % model.len());
-            // SAFETY: all entries are alive.
-            heap.take(unsafe { (*entry).place.load(Ordering::Relaxed) });
-        }
-        model.sort_unstable_by_key(|(deadline, _)| *deadline);
-        let mut out = Vec::new();
-        while let Some((deadline, _)) = heap.items.first().copied() {
-            heap.take(0);
-            out.push(deadline);
-        }
-        assert_eq!(out, model.into_iter().map(|(deadline, _)| deadline).collect::<Vec<_>>());
+    fn waiters(count: usize) -> Vec<Waiter> {
+        (0..count).map(|_| Waiter::new()).collect()
+    }
+
+    fn has_timed_out(waiter: &Waiter) -> bool {
+        !waiter.try_claim(TIMED_OUT + 1)
     }
 
     #[test]
     fn only_what_is_due_fires_and_a_removed_timer_never_does() {
-        let timers = Timers::new(2);
-        let waiters: Vec<Waiter> = (0..4).map(|_| Waiter::new()).collect();
-        let entries: Vec<Entry> = waiters.iter().map(Entry::new).collect();
+        let timers = Timers::new();
+        let waiters = waiters(4);
+        let entries: Vec<Entry> = waiters.iter().map(|w| Entry::new(w)).collect();
         for (i, entry) in entries.iter().enumerate() {
             // SAFETY: entries and waiters stay until the end, where the heap is empty again.
             unsafe { timers.insert(entry, 10 * i as u64) };
         }
         assert_eq!(timers.earliest(), 0);
         timers.remove(&entries[1]);
-        assert!(timers.fire(20));
-        assert!(!timers.fire(20));
-        let claimed: Vec<bool> = waiters.iter().map(|w| !w.try_claim(TIMED_OUT + 1)).collect();
+        assert!(timers.fire(20, Wake::deliver));
+        assert!(!timers.fire(20, Wake::deliver));
+        assert_eq!(
+            entries.iter().map(Entry::has_fired).collect::<Vec<_>>(),
+            [true, false, true, false]
+        );
+        let claimed: Vec<bool> = waiters.iter().map(has_timed_out).collect();
         assert_eq!(claimed, [true, false, true, false]);
         assert_eq!(timers.earliest(), 30);
         entries.iter().for_each(|entry| timers.remove(entry));
-        assert_eq!(timers.earliest(), NEVER);
+        assert!(timers.is_untouched());
     }
 
     #[test]
-    fn one_keeps_the_time_unless_another_wakes_earlier() {
-        let timers = Timers::new(1);
+    fn a_timer_whose_waiter_was_claimed_by_another_comes_out_and_wakes_nobody() {
+        let timers = Timers::new();
         let waiter = Waiter::new();
-        let (late, early) = (Entry::new(&waiter), Entry::new(&waiter));
-        assert_eq!(timers.keep(), None, "nothing to keep");
-        // SAFETY: both are removed below.
-        unsafe { timers.insert(&late, 100) };
-        assert_eq!(timers.keep(), Some(100));
-        assert_eq!(timers.keep(), None, "it is being kept");
+        let entry = Entry::new(&waiter);
+        // SAFETY: both stay until the end, where it has been taken out.
+        unsafe { timers.insert(&entry, 5) };
+        assert_eq!(timers.if_pending(&entry, || 1), Some(1));
+        assert!(waiter.try_claim(TIMED_OUT + 1));
+        assert!(!timers.fire(5, |_| panic!("woken twice")));
+        assert!(!entry.has_fired());
+        assert_eq!(timers.if_pending(&entry, || 1), None);
+        timers.remove(&entry);
+        assert!(timers.is_untouched());
+    }
+
+    #[test]
+    fn random_timers_fire_when_due_and_only_then() {
+        let count = if cfg!(miri) { 100 } else { 3_000 };
+        let mut random = Random::new(seed());
+        let timers = Timers::new();
+        let waiters = waiters(count);
+        let entries: Vec<Entry> = waiters.iter().map(|w| Entry::new(w)).collect();
+        let mut pending = BTreeSet::new();
+        let mut fired = 0;
+        for (i, entry) in entries.iter().enumerate() {
+            let deadline = random.below(10_000);
+            // SAFETY: entries and waiters stay until the end, where the heap is empty again.
+            unsafe { timers.insert(entry, deadline) };
+            pending.insert((deadline, i));
+            if random.below(3) == 0 {
+                let at = random.below(pending.len() as u64) as usize;
+                let (deadline, i) = *pending.iter().nth(at).unwrap();
+                pending.remove(&(deadline, i));
+                timers.remove(&entries[i]);
+                assert!(!has_timed_out(&waiters[i]), "it was removed in time");
+            }
+            if random.below(50) == 0 {
+                let now = random.below(2_000);
+                let mut woken = 0;
+                timers.fire(now, |wake| {
+                    woken += 1;
+                    wake.deliver();
+                });
+                let later = pending.split_off(&(now + 1, 0));
+                let due = std::mem::replace(&mut pending, later);
+                assert_eq!(woken, due.len());
+                assert!(due.iter().all(|(_, i)| entries[*i].has_fired()));
+                fired += woken;
+            }
+            assert_eq!(timers.earliest(), pending.first().map_or(NEVER, |(deadline, _)| *deadline));
+        }
+        assert!(fired > 0);
+        assert!(pending.iter().all(|(_, i)| !entries[*i].has_fired()));
+        pending.iter().for_each(|(_, i)| timers.remove(&entries[*i]));
+        assert!(timers.is_untouched());
+    }
+
+    #[test]
+    fn only_a_crowd_is_put_off() {
+        let timers = Timers::new();
+        let waiters = waiters(CROWD);
+        let entries: Vec<Entry> = waiters.iter().map(|w| Entry::new(w)).collect();
+        assert_eq!(timers.wake_at(), NEVER);
+        let first = 1_000_000;
+        for (i, entry) in entries.iter().enumerate() {
+            assert_eq!(timers.wake_at(), if i == 0 { NEVER } else { first });
+            let beside = if i == CROWD - 1 { first + SLACK + 1 } else { first + i as u64 };
+            // SAFETY: entries and waiters stay until the end, where all have been taken out.
+            unsafe { timers.insert(entry, beside) };
+        }
+        assert_eq!(timers.wake_at(), first, "the last of them is too late to be waited for");
+        timers.remove(&entries[CROWD - 1]);
         // SAFETY: as above.
-        unsafe { timers.insert(&early, 50) };
-        assert_eq!(timers.keep(), Some(50));
-        timers.stop_keeping(100);
-        assert_eq!(timers.keep(), None);
-        timers.stop_keeping(50);
-        assert_eq!(timers.keep(), Some(50));
-        timers.remove(&late);
-        timers.remove(&early);
+        unsafe { timers.insert(&entries[CROWD - 1], first + SLACK) };
+        assert_eq!(timers.wake_at(), first + SLACK);
+        assert_eq!(timers.earliest(), first);
+        entries.iter().for_each(|entry| timers.remove(entry));
+        assert_eq!(timers.wake_at(), NEVER);
+    }
+
+    #[test]
+    fn a_million_pending_timers_are_held_and_cancelled() {
+        let count = if cfg!(miri) { 500 } else { 1_000_000 };
+        let mut random = Random::new(seed());
+        let timers = Timers::new();
+        let waiter = Waiter::new();
+        let mut entries: Vec<Entry> = (0..count).map(|_| Entry::new(&waiter)).collect();
+        let begun = Instant::now();
+        for entry in &entries {
+            // SAFETY: entries and waiter stay until the end, where the heap is empty again.
+            unsafe { timers.insert(entry, 1_000 + random.below(1 << 40)) };
+        }
+        assert!(!timers.fire(999, |_| panic!("too early")));
+        // In an order that has nothing to do with that in which they came.
+        let (first, last) = entries.split_at_mut(count / 2);
+        first.iter().zip(last.iter().rev()).for_each(|(one, other)| {
+            timers.remove(one);
+            timers.remove(other);
+        });
+        assert!(timers.is_untouched());
+        // A tenth of this is usual, in a debug build; were any step linear, it would be hours.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     }
 }

@@ -19,7 +19,7 @@
 //! | field | who |
 //! |---|---|
 //! | `own` | the worker's thread only, by way of a [`Here`]: its loop, and its goroutines while they run |
-//! | `inbox`, `parker`, `errands` | anyone |
+//! | `inbox`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `progress`, `tallies` | written by the worker, read by anyone |
 
@@ -33,6 +33,7 @@ use super::panic_count::PanicWord;
 use super::parker::Parker;
 use super::runtime::Runtime;
 use super::started::Started;
+use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
 use crossbeam_utils::CachePadded;
@@ -42,6 +43,7 @@ use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How many ids a worker takes at a time.
 const IDS: u64 = 128;
@@ -50,6 +52,8 @@ pub(crate) struct Worker {
     runtime: &'static Runtime,
     inbox: CachePadded<Inbox<Started>>,
     parker: CachePadded<Parker>,
+    /// Of the goroutines at home.
+    timers: CachePadded<Timers>,
     /// An [`Assignment`] as a number; 0 for none.
     mailbox: AtomicUsize,
     /// Counts turns, so that the monitor can see that something moves.
@@ -90,7 +94,8 @@ struct Own {
     pool: UnsafeCell<StackPool>,
     ids: Cell<(u64, u64)>,
     panics: Cell<PanicWord>,
-    last_sleep: Cell<u64>,
+    /// How long to wait awake for work, in nanoseconds.
+    patience: Cell<u64>,
     random: Cell<u64>,
 }
 
@@ -101,6 +106,7 @@ impl Worker {
             runtime,
             inbox: CachePadded::new(Inbox::new()),
             parker: CachePadded::new(Parker::new()),
+            timers: CachePadded::new(Timers::new()),
             mailbox: AtomicUsize::new(0),
             progress: CachePadded::new(AtomicU64::new(0)),
             tid: AtomicI32::new(0),
@@ -119,7 +125,7 @@ impl Worker {
                 pool: UnsafeCell::new(StackPool::new()),
                 ids: Cell::new((0, 0)),
                 panics: Cell::new(PanicWord::unknown()),
-                last_sleep: Cell::new(0),
+                patience: Cell::new(0),
                 random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             },
         }
@@ -131,6 +137,10 @@ impl Worker {
 
     pub(crate) fn runtime(&self) -> &'static Runtime {
         self.runtime
+    }
+
+    pub(super) fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     pub(super) fn progress(&self) -> u64 {
@@ -192,6 +202,22 @@ impl Here {
         // SAFETY: `own` is this thread's, and nobody holds a reference to the list; the goroutine is at
         // home here, suspended, and in no other queue.
         unsafe { (*self.own.home.get()).push_back(started) };
+    }
+
+    /// Makes goroutines ready whose time has come; true if there were any.
+    ///
+    /// They go to the end of the list, in the order of their deadlines, and not into the next slot: they have
+    /// been woken by nobody who hands something over.
+    fn fire_timers(self, now: u64) -> bool {
+        let next = self.own.next.take();
+        let any = self.timers.fire(now, |wake| {
+            wake.deliver();
+            if let Some(started) = self.own.next.take() {
+                self.push_home(started);
+            }
+        });
+        self.own.next.set(next);
+        any
     }
 
     /// Promises a stack for a goroutine about to be spawned.
@@ -319,11 +345,14 @@ impl Here {
                 unsafe { home.push_back(first) };
             }
             self.parker.lie_down();
-            if self.inbox.is_empty() {
-                self.parker.sleep(None);
+            let (until, now) = (self.timers.earliest(), self.runtime.clock.now());
+            if self.inbox.is_empty() && until > now {
+                let timeout = (until != NEVER).then(|| Duration::from_nanos(until - now));
+                self.parker.sleep(timeout);
             } else {
                 self.parker.get_up();
             }
+            self.fire_timers(self.runtime.clock.now());
         }
     }
 }

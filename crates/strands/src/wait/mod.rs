@@ -240,6 +240,20 @@ impl Waiter {
         }
     }
 
+    /// Whether it is this waker that an async task has left.
+    ///
+    /// # Safety
+    /// As for [`replace_waker`](Waiter::replace_waker).
+    pub(crate) unsafe fn would_wake(&self, waker: &Waker) -> bool {
+        match &self.task {
+            Task::Future(cell) => {
+                // SAFETY: unclaimed, and nobody can claim or replace it just now.
+                cell.with(|cell| unsafe { (*cell).as_ref().is_some_and(|w| w.will_wake(waker)) })
+            }
+            _ => unreachable!("only async tasks have wakers"),
+        }
+    }
+
     #[cold]
     fn park_thread(&self, parker: &ThreadParker, why: Reason, mut deadline: Option<Instant>) {
         // Ordering: Acquire pairs with the Release in `finish`: the value is there.

@@ -3,6 +3,7 @@
 
 use super::super::goroutine::Goroutine;
 use super::super::here::Here;
+use super::super::timers::NEVER;
 use super::turns::Task;
 use super::{Bed, decode};
 use std::ptr::NonNull;
@@ -39,6 +40,15 @@ enum Search {
     /// Nothing fresh, but a goroutine at home has become ready.
     Home,
     Nothing,
+}
+
+/// How long to wait awake, going by how long the last sleep was.
+fn patience(last_sleep: u64) -> u64 {
+    match last_sleep {
+        brief if 2 * brief <= LONGEST_SEARCH => (2 * brief).max(SEARCH),
+        slept if slept <= LONG_SLEEP => SEARCH,
+        _ => SHORT_SEARCH,
+    }
 }
 
 impl Here {
@@ -83,11 +93,11 @@ impl Here {
     fn sleep(self) -> Rest {
         let runtime = self.runtime;
         let before = runtime.clock.now();
-        let kept = runtime.timers.keep();
+        let until = self.timers.wake_at();
         let surplus = !self.has_residents() && self.index >= runtime.processors.len();
-        let timeout = match kept {
-            Some(until) => Some(Duration::from_nanos(until.saturating_sub(before))),
-            None => surplus.then_some(RETIREMENT),
+        let timeout = match until {
+            NEVER => surplus.then_some(RETIREMENT),
+            until => Some(Duration::from_nanos(until.saturating_sub(before))),
         };
         if timeout.is_none_or(|timeout| !timeout.is_zero()) {
             self.parker.sleep(timeout);
@@ -95,17 +105,14 @@ impl Here {
             self.parker.get_up();
         }
         let after = runtime.clock.now();
-        self.own.last_sleep.set(after - before);
-        if let Some(until) = kept {
-            runtime.timers.stop_keeping(until);
-        }
+        // A timer says nothing of how soon others will bring something.
+        let by_timer = after >= until && self.inbox.is_empty();
+        self.own.patience.set(if by_timer { 0 } else { patience(after - before) });
         let mail = self.get_up();
-        if kept.is_some() {
-            runtime.timers.fire(after);
-        }
+        self.fire_timers(after);
         self.do_errands();
         let idle = !mail && self.inbox.is_empty() && self.own.next.get().is_none();
-        if surplus && kept.is_none() && idle && after - before >= RETIREMENT.as_nanos() as u64 {
+        if surplus && until == NEVER && idle && after - before >= RETIREMENT.as_nanos() as u64 {
             return self.retire();
         }
         Rest::Up
@@ -153,10 +160,11 @@ impl Here {
         let begun = runtime.clock.now();
         let patience = match () {
             () if runtime.cpus == 1 => 0,
-            () if summoned => self.patience().max(SEARCH),
-            () => self.patience(),
+            () if summoned => self.own.patience.get().max(SEARCH),
+            () => self.own.patience.get(),
         };
-        let before = runtime.progress_of_owners();
+        let thorough = patience >= SEARCH || runtime.cpus == 1;
+        let before = if thorough { runtime.progress_of_owners() } else { Vec::new() };
         loop {
             if !self.inbox.is_empty() {
                 return Search::Home;
@@ -165,7 +173,7 @@ impl Here {
                 return Search::Found(goroutine);
             }
             let now = runtime.clock.now();
-            if runtime.timers.earliest() <= now && runtime.timers.fire(now) {
+            if self.fire_timers(now) {
                 return Search::Home;
             }
             if now - begun >= patience {
@@ -177,10 +185,8 @@ impl Here {
         }
         // A goroutine that waits alone is mostly about to run where its data is, and stays where it
         // starts. If its processor has not moved all the while that we have searched, it is not.
-        if patience < SEARCH && runtime.cpus > 1 {
-            return Search::Nothing;
-        }
-        self.steal_from_the_stuck(&before).map_or(Search::Nothing, Search::Found)
+        let found = if thorough { self.steal_from_the_stuck(&before) } else { None };
+        found.map_or(Search::Nothing, Search::Found)
     }
 
     /// While another searches, waits a moment for what is at home to become ready again: two goroutines
@@ -188,7 +194,7 @@ impl Here {
     /// something has come.
     fn linger(self) -> bool {
         let runtime = self.runtime;
-        let patience = self.patience();
+        let patience = self.own.patience.get();
         if runtime.cpus == 1 || !self.has_residents() || patience < SEARCH {
             return false;
         }
@@ -202,15 +208,6 @@ impl Here {
             }
         }
         true
-    }
-
-    /// How long to wait awake, going by how long the last sleep was.
-    fn patience(self) -> u64 {
-        match self.own.last_sleep.get() {
-            brief if 2 * brief <= LONGEST_SEARCH => (2 * brief).max(SEARCH),
-            slept if slept <= LONG_SLEEP => SEARCH,
-            _ => SHORT_SEARCH,
-        }
     }
 
     /// Half of what another processor has, if it has more than one.

@@ -4,7 +4,7 @@ use super::super::goroutine::Goroutine;
 use super::super::here::Here;
 use super::super::idle::Assignment;
 use super::super::started::{Started, Turn};
-use super::super::timers;
+use super::super::timers::NEVER;
 use super::bump;
 use super::rest::Rest;
 use crate::wait;
@@ -138,9 +138,8 @@ impl Here {
 
     /// The rarer duties of a busy worker.
     fn now_and_then(self, tick: u32) {
-        let timers = &self.runtime.timers;
-        if timers.earliest() != timers::NEVER {
-            timers.fire(self.runtime.clock.now());
+        if self.timers.earliest() != NEVER {
+            self.fire_timers(self.runtime.clock.now());
         }
         if self.own.processor.get().is_none() {
             self.take_idle_processor();
