@@ -266,7 +266,7 @@ mod loom_tests {
                 unparker.join().unwrap();
             }
             // After all that one token at most is left.
-            let left = parked.identity.parking.lock();
+            let left = parked.identity.token.0.lock();
             assert!(left.waiter.is_null());
         });
     }
