@@ -125,7 +125,7 @@ impl Worker {
                 pool: UnsafeCell::new(StackPool::new()),
                 ids: Cell::new((0, 0)),
                 panics: Cell::new(PanicWord::unknown()),
-                patience: Cell::new(0),
+                patience: Cell::new(rest::SEARCH),
                 random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             },
         }

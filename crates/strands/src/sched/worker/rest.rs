@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a worker searches before it sleeps, in nanoseconds: about what a wake-up costs.
-const SEARCH: u64 = 20_000;
+pub(super) const SEARCH: u64 = 20_000;
 /// The same when its last sleep was long, so that work is rare.
 const SHORT_SEARCH: u64 = 5_000;
 /// A sleep longer than this counts as long.
@@ -105,11 +105,9 @@ impl Here {
             self.parker.get_up();
         }
         let after = runtime.clock.now();
-        // A timer says nothing of how soon others will bring something.
-        let by_timer = after >= until && self.inbox.is_empty();
-        self.own.patience.set(if by_timer { 0 } else { patience(after - before) });
+        self.own.patience.set(patience(after - before));
         let mail = self.get_up();
-        self.fire_timers(after);
+        self.watch_timers(after);
         self.do_errands();
         let idle = !mail && self.inbox.is_empty() && self.own.next.get().is_none();
         if surplus && until == NEVER && idle && after - before >= RETIREMENT.as_nanos() as u64 {
@@ -173,7 +171,7 @@ impl Here {
                 return Search::Found(goroutine);
             }
             let now = runtime.clock.now();
-            if self.fire_timers(now) {
+            if self.watch_timers(now) {
                 return Search::Home;
             }
             if now - begun >= patience {
@@ -200,7 +198,11 @@ impl Here {
         }
         let begun = runtime.clock.now();
         while self.inbox.is_empty() {
-            if runtime.clock.now() - begun >= patience {
+            let now = runtime.clock.now();
+            if self.watch_timers(now) {
+                return true;
+            }
+            if now - begun >= patience {
                 return false;
             }
             for _ in 0..SPINS {
@@ -208,6 +210,16 @@ impl Here {
             }
         }
         true
+    }
+
+    /// Fires timers, and remembers that it was they who ended the wait: that says nothing of how soon others
+    /// will bring something. With sleepers enough, a worker that waits awake would never lie down again.
+    fn watch_timers(self, now: u64) -> bool {
+        let any = self.fire_timers(now);
+        if any {
+            self.own.patience.set(0);
+        }
+        any
     }
 
     /// Half of what another processor has, if it has more than one.
