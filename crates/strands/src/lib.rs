@@ -81,6 +81,7 @@ pub mod time;
 /// Under loom, of the scheduler only what loom can check.
 #[cfg(loom)]
 mod sched {
+    pub(crate) mod bedtime;
     pub(crate) mod idle;
     pub(crate) mod parker;
 }

@@ -4,20 +4,9 @@
 //! and no such code runs on a worker's own stack. So alarms have a thread, which sleeps until the earliest
 //! is due and calls the wakers. It is started with the first alarm that has to wait.
 //!
-//! ```text
-//!   the thread                               who sets an alarm
-//!   ──────────                               ─────────────────
-//!   T1  until = when it will wake up         A1  put it into a heap
-//!   T2  is there anything earlier?           A2  earlier than `until`? then wake the thread
-//!       then begin again
-//!   T3  sleep until then
-//! ```
-//!
-//! All four are sequentially consistent. If T1 comes before A2, the thread is woken if it has to be (its
-//! bed, see `parker`, loses no wake-up); if not, A1 comes before T2, which sees it. While the thread is
-//! awake, `until` is 0 and nobody wakes it.
+//! How it learns of an alarm that is earlier than all others, and that it sleeps through none, is in `bedtime`.
 
-use super::parker::Parker;
+use super::bedtime::Bedtime;
 use super::runtime::Runtime;
 use super::timers::{Entry, NEVER, Timers};
 use crate::sys;
@@ -27,7 +16,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -38,11 +27,9 @@ const MOST_HEAPS: usize = 8;
 /// The alarms of a runtime.
 pub(crate) struct Alarms {
     heaps: Box<[CachePadded<Timers>]>,
-    /// Until when the thread sleeps; 0 while it is awake, [`NEVER`] if it waits for an alarm to be set.
-    until: AtomicU64,
+    bed: Bedtime,
     /// Whether it may have taken out alarms whose wakers it has yet to call.
     firing: AtomicBool,
-    parker: Parker,
     has_thread: AtomicBool,
     starting: Mutex<()>,
 }
@@ -52,9 +39,8 @@ impl Alarms {
         let heaps = cpus.clamp(1, MOST_HEAPS);
         Alarms {
             heaps: (0..heaps).map(|_| CachePadded::new(Timers::new())).collect(),
-            until: AtomicU64::new(0),
+            bed: Bedtime::new(),
             firing: AtomicBool::new(false),
-            parker: Parker::new(),
             has_thread: AtomicBool::new(false),
             starting: Mutex::new(()),
         }
@@ -112,16 +98,14 @@ impl Alarms {
         sys::tighten_timer_slack();
         loop {
             self.fire(runtime.clock.now());
-            self.parker.lie_down();
             let until = self.wake_at();
-            self.until.store(until, Ordering::SeqCst);
+            self.bed.lie_down(until);
             let timeout = Duration::from_nanos(until.saturating_sub(runtime.clock.now()));
             if self.wake_at() < until || timeout.is_zero() {
-                self.parker.get_up();
+                self.bed.get_up();
             } else {
-                self.parker.sleep((until != NEVER).then_some(timeout));
+                self.bed.sleep((until != NEVER).then_some(timeout));
             }
-            self.until.store(0, Ordering::SeqCst);
         }
     }
 
@@ -135,13 +119,6 @@ impl Alarms {
             heap.fire(now, Wake::deliver);
         }
         self.firing.store(false, Ordering::SeqCst);
-    }
-
-    /// An alarm for this moment has been set (A2).
-    fn notice(&self, deadline: u64) {
-        if deadline < self.until.load(Ordering::SeqCst) {
-            self.parker.wake();
-        }
     }
 }
 
@@ -259,7 +236,7 @@ impl Alarm {
             (*alarm).entry = Entry::new(&raw const (*alarm).waiter);
             timers.insert(&(*alarm).entry, deadline);
         }
-        runtime.alarms.notice(deadline);
+        runtime.alarms.bed.notice(deadline);
         Ok(NonNull::new(alarm).expect("a box is somewhere"))
     }
 

@@ -21,7 +21,7 @@
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
 //! | `trimmer` | giving memory back from stacks that went deep |
 //! | `timers`, `clock` | deadlines of goroutines |
-//! | `alarms` | deadlines of async tasks |
+//! | `alarms`, `bedtime` | deadlines of async tasks, and the thread that keeps them |
 //! | `blocking` | spare threads |
 //! | `panic_count` | panics that are suspended |
 //! | `census` | dumps and the deadlock report |
@@ -60,6 +60,7 @@
 //! over one can block the thread on itself: a deadlock of std's kind, not unsoundness.
 
 mod alarms;
+pub(crate) mod bedtime;
 mod blocking;
 mod census;
 mod clock;
