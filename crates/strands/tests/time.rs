@@ -564,10 +564,11 @@ fn timers_that_were_dropped_keep_no_deadlock_alive() {
         assert_eq!(time::timeout(LONG, || 1), Ok(1));
         let waited = go(|| time::timeout(LONG, || time::sleep(SHORT)));
         assert_eq!(waited.join().unwrap(), Ok(()));
-        drop((sleep, limited, interval));
+        drop((sleep, limited));
         let (tx, rx) = bounded::<()>(0);
         let _ = rx.recv();
-        drop(tx);
+        // Its tick was dropped, it was not.
+        drop((tx, interval));
     }) else {
         return;
     };

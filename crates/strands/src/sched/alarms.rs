@@ -62,7 +62,9 @@ impl Alarms {
         self.heaps.iter().map(|heap| heap.earliest()).min().unwrap_or(NEVER)
     }
 
-    /// The heap that the calling thread puts its alarms into.
+    /// The heap that the calling thread puts its alarms into. Never inlined, so that no caller can keep a
+    /// thread-local's address across a switch.
+    #[inline(never)]
     fn heap(&self) -> &Timers {
         thread_local! {
             static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
@@ -252,11 +254,14 @@ impl Alarm {
             Some(true) => return true,
             Some(false) => {}
         }
-        // Cloned out here, and the former one dropped out here: both are code of the executor's.
-        let waker = waker.clone();
-        // SAFETY: as above.
-        let replace = || unsafe { self.waiter.replace_waker(waker) };
-        self.timers.if_pending(&self.entry, replace).is_some()
+        // Cloned out here, and whichever is not needed dropped out here: both are code of the executor's.
+        let mut waker = Some(waker.clone());
+        self.timers
+            .if_pending(&self.entry, || {
+                // SAFETY: as above.
+                waker.take().map(|waker| unsafe { self.waiter.replace_waker(waker) })
+            })
+            .is_some()
     }
 
     /// Sees to it that nobody will touch it any more.

@@ -110,7 +110,7 @@ impl Timers {
     }
 
     /// Calls `f` under the lock if the entry is still in: then its waiter has not been claimed by a timer,
-    /// and will not be meanwhile.
+    /// and will not be meanwhile. If it is not called it is dropped there, so it should own nothing.
     pub(crate) fn if_pending<R>(&self, entry: &Entry, f: impl FnOnce() -> R) -> Option<R> {
         let _heap = self.heap.lock();
         (entry.state.load(Ordering::Relaxed) < FIRED).then(f)

@@ -110,12 +110,14 @@ impl Interval {
 
     /// The future of the next tick: of the moment when it was due.
     ///
-    /// Cancel-safe: a tick that has not been returned comes again.
+    /// Cancel-safe: a tick that has not been returned comes again, and a future that was dropped leaves no
+    /// timer behind. (One that is made anew for each turn of a loop sets a timer each time; there
+    /// [`poll_tick`](Interval::poll_tick) is cheaper.)
     pub fn tick_async(&mut self) -> Tick<'_> {
         Tick { interval: self }
     }
 
-    /// Polls for the next tick.
+    /// Polls for the next tick. The timer stays set until then, or until the interval is dropped.
     pub fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<Instant> {
         let due = self.alarm.deadline();
         match Pin::new(&mut self.alarm).poll(context.waker()) {
@@ -178,6 +180,12 @@ impl Future for Tick<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Instant> {
         self.interval.poll_tick(context)
+    }
+}
+
+impl Drop for Tick<'_> {
+    fn drop(&mut self) {
+        self.interval.alarm = AlarmFuture::new(self.interval.alarm.deadline());
     }
 }
 
