@@ -152,10 +152,11 @@ impl Timers {
             while count < BATCH
                 && let Some(entry) = heap.pop_due(now)
             {
-                prefetch(entry);
                 due[count] = entry;
                 count += 1;
             }
+            // One after the other and not between the pops: the processor then looks up several pages at once.
+            due[..count].iter().for_each(|entry| prefetch(*entry));
             for (entry, wake) in due[..count].iter().zip(&mut wakes) {
                 // SAFETY: it was in the heap until now, and the lock is held.
                 *wake = unsafe { expire(*entry) };
