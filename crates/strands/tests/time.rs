@@ -181,6 +181,33 @@ fn those_at_home_on_one_thread_wake_in_the_order_of_their_deadlines() {
 }
 
 #[test]
+fn a_goroutine_that_blocks_its_thread_since_it_unwinds_is_woken_too() {
+    struct Sleeps(Arc<AtomicBool>);
+    impl Drop for Sleeps {
+        fn drop(&mut self) {
+            time::sleep(10 * SHORT);
+            self.0.store(true, SeqCst);
+        }
+    }
+    let Some(program) = stage(|| {
+        let slept = Arc::new(AtomicBool::new(false));
+        // At home on the same thread, with deadlines before and after its own.
+        let neighbours = [5, 15].map(|n| go(move || time::sleep(n * SHORT)));
+        let sleeps = Sleeps(Arc::clone(&slept));
+        let unwinds = go(move || {
+            let _sleeps = sleeps;
+            resume_unwind(Box::new("with a sleep on its way"));
+        });
+        assert!(unwinds.join().is_err());
+        assert!(slept.load(SeqCst));
+        neighbours.into_iter().for_each(|neighbour| neighbour.join().unwrap());
+    }) else {
+        return;
+    };
+    program.processors(1).env("STRANDS_DEBUG", "panics=pinned").run().succeeded();
+}
+
+#[test]
 fn endless_sleeps_do_not_overflow() {
     let detached = go(|| time::sleep(Duration::MAX));
     let mut sleep = time::sleep_async(Duration::MAX);
