@@ -292,3 +292,62 @@ fn a_message_for_one_who_waits_is_not_dropped() {
         assert_eq!(reader.join().unwrap(), Ok(2));
     }
 }
+
+/// Wakes a thread.
+struct Unparker(std::thread::Thread);
+
+impl Wake for Unparker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unparker(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn moments_can_be_awaited() {
+    let when = std::time::Instant::now() + Duration::from_millis(3);
+    assert_eq!(block_on(channel::at(when).recv_async()), Ok(when));
+    assert!(std::time::Instant::now() >= when);
+    let ticks = channel::tick(Duration::from_millis(1));
+    let due: Vec<_> = (0..3).map(|_| block_on(ticks.recv_async()).unwrap()).collect();
+    assert!(due.is_sorted());
+    let never = channel::never::<i32>();
+    let mut never = pin!(never.recv_async());
+    assert!(never.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[cfg(feature = "futures")]
+#[test]
+fn receivers_are_streams() {
+    use futures_core::Stream;
+    fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+        block_on(std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)))
+    }
+    let (tx, mut rx) = channel::bounded(1);
+    let sender = strands::go(move || (0..100).try_for_each(|n| tx.send(n)));
+    assert!((0..100).all(|n| next(&mut rx) == Some(n)));
+    assert_eq!(next(&mut rx), None);
+    sender.join().unwrap().unwrap();
+
+    let mut ticks = channel::tick(Duration::from_millis(1));
+    assert!(next(&mut ticks) < next(&mut ticks));
+
+    // A stream that is dropped with a message it has not looked at leaves it to the next.
+    let (tx, mut rx) = channel::bounded(0);
+    let other = rx.clone();
+    let pending = std::pin::Pin::new(&mut rx).poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(pending.is_pending());
+    tx.send(1).unwrap();
+    drop(rx);
+    assert_eq!(other.try_recv(), Ok(1));
+}

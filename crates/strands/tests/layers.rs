@@ -14,7 +14,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("wait", &["primitive", "sys", "sched"]),
     ("identity", &["wait", "primitive"]),
     ("selection", &["wait"]),
-    ("channel", &["selection", "wait", "primitive"]),
+    // To `time` for one thing: to await a receiver of moments.
+    ("channel", &["selection", "wait", "primitive", "time"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),

@@ -11,8 +11,12 @@
 
 use super::core::{Core, Offer};
 use super::receiver::Flavor;
+#[cfg(not(loom))]
+use super::timed::Source;
 use super::waiting::{Kind, Place, Slot};
 use super::{Receiver, RecvError, SendError, Sender};
+#[cfg(not(loom))]
+use crate::time::{Sleep, sleep_until_async};
 use crate::wait::Waiter;
 use std::fmt;
 use std::future::Future;
@@ -119,11 +123,37 @@ impl<T> RecvWait<T> {
     }
 }
 
+/// Waits for the clock.
+#[cfg(not(loom))]
+pub(super) fn poll_source<T>(
+    source: &dyn Source<T>,
+    alarm: &mut Option<Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<T> {
+    loop {
+        if let Some(message) = source.attempt() {
+            return Poll::Ready(message);
+        }
+        let Some(when) = source.next() else { return Poll::Pending };
+        let mut set = match alarm.take() {
+            Some(alarm) if alarm.deadline() == when => alarm,
+            _ => sleep_until_async(when),
+        };
+        if Pin::new(&mut set).poll(cx).is_pending() {
+            *alarm = Some(set);
+            return Poll::Pending;
+        }
+    }
+}
+
 /// What [`Receiver::recv_async`] returns.
 #[must_use = "futures do nothing unless they are polled"]
 pub struct RecvFuture<'a, T> {
     receiver: &'a Receiver<T>,
     wait: RecvWait<T>,
+    /// For receivers whose messages are moments.
+    #[cfg(not(loom))]
+    alarm: Option<Sleep>,
 }
 
 // SAFETY: it is a receiver and a place for a message.
@@ -133,7 +163,12 @@ unsafe impl<T: Send> Sync for RecvFuture<'_, T> {}
 
 impl<'a, T> RecvFuture<'a, T> {
     pub(super) fn new(receiver: &'a Receiver<T>) -> RecvFuture<'a, T> {
-        RecvFuture { receiver, wait: RecvWait::new() }
+        RecvFuture {
+            receiver,
+            wait: RecvWait::new(),
+            #[cfg(not(loom))]
+            alarm: None,
+        }
     }
 }
 
@@ -141,15 +176,18 @@ impl<T> Future for RecvFuture<'_, T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let receiver = self.receiver;
-        // SAFETY: `wait` is pinned with the whole.
-        let wait = unsafe { self.map_unchecked_mut(|this| &mut this.wait) };
-        match receiver.flavor() {
-            Flavor::Channel(end) => wait.poll(end, cx.waker()),
-            Flavor::Timed(source) => match source.attempt() {
-                Some(message) => Poll::Ready(Ok(message)),
-                None => Poll::Pending,
-            },
+        // SAFETY: nothing is moved out of it.
+        let this = unsafe { self.get_unchecked_mut() };
+        match this.receiver.flavor() {
+            Flavor::Channel(end) => {
+                // SAFETY: `wait` is pinned with the whole.
+                let wait = unsafe { Pin::new_unchecked(&mut this.wait) };
+                wait.poll(end, cx.waker())
+            }
+            #[cfg(not(loom))]
+            Flavor::Timed(source) => poll_source(&**source, &mut this.alarm, cx).map(Ok),
+            #[cfg(loom)]
+            Flavor::Timed(_) => unreachable!("time is not modelled"),
             Flavor::Never => Poll::Pending,
         }
     }

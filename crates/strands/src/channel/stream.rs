@@ -1,18 +1,24 @@
 //! [`Receiver`] as a stream, with the feature `futures`.
+//!
+//! Between two polls there is a wait to be kept: in a box, made when the stream is first pending.
 
 use super::Receiver;
-use super::future::RecvWait;
+use super::future::{RecvWait, poll_source};
 use super::receiver::Flavor;
-use std::future::Future;
-use std::pin::{Pin, pin};
+use crate::time::Sleep;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// The wait of a receiver that was polled as a stream. Made when it is first pending, and then kept.
-pub(super) struct Wait<T>(Option<Pin<Box<RecvWait<T>>>>);
+pub(super) struct Wait<T> {
+    in_line: Option<Pin<Box<RecvWait<T>>>>,
+    /// For receivers whose messages are moments.
+    alarm: Option<Sleep>,
+}
 
 impl<T> Wait<T> {
     pub(super) fn new() -> Wait<T> {
-        Wait(None)
+        Wait { in_line: None, alarm: None }
     }
 }
 
@@ -24,21 +30,24 @@ impl<T> futures_core::Stream for Receiver<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let this = &mut *self;
-        let mut wait = this.stream.0.take();
-        let Flavor::Channel(end) = this.flavor() else {
-            return pin!(this.recv_async()).poll(cx).map(Result::ok);
+        let (mut in_line, mut alarm) = (self.stream.in_line.take(), self.stream.alarm.take());
+        let polled = match self.flavor() {
+            Flavor::Channel(end) => {
+                let wait = in_line.get_or_insert_with(|| Box::pin(RecvWait::new())).as_mut();
+                wait.poll(end, cx.waker()).map(Result::ok)
+            }
+            Flavor::Timed(source) => poll_source(&**source, &mut alarm, cx).map(Some),
+            Flavor::Never => Poll::Pending,
         };
-        let polled = wait.get_or_insert_with(|| Box::pin(RecvWait::new())).as_mut();
-        let polled = polled.poll(end, cx.waker());
-        this.stream.0 = wait;
-        polled.map(Result::ok)
+        self.stream = Wait { in_line, alarm };
+        polled
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        if let (Some(mut wait), Flavor::Channel(end)) = (self.stream.0.take(), self.flavor()) {
+        let in_line = self.stream.in_line.take();
+        if let (Some(mut wait), Flavor::Channel(end)) = (in_line, self.flavor()) {
             wait.as_mut().cancel(end);
         }
     }

@@ -345,6 +345,17 @@ impl Wake {
     }
 }
 
+impl Wake {
+    #[cold]
+    fn wake_other(&mut self) {
+        match &mut self.0 {
+            Woken::Goroutine(_) => {}
+            Woken::Thread(parker) => parker.wake(),
+            Woken::Future(waker) => wake_future(waker.take()),
+        }
+    }
+}
+
 impl Drop for Wake {
     #[inline]
     fn drop(&mut self) {
@@ -352,8 +363,7 @@ impl Drop for Wake {
             // SAFETY: `finish` was called under the claim, so the goroutine is parked (or about to
             // be) until this very call, and its record is alive.
             Woken::Goroutine(task) => unsafe { (task.as_ref().vtable.unpark)(*task) },
-            Woken::Thread(parker) => parker.wake(),
-            Woken::Future(waker) => wake_future(waker.take()),
+            Woken::Thread(_) | Woken::Future(_) => self.wake_other(),
         }
     }
 }

@@ -54,10 +54,20 @@ impl Here {
     }
 
     /// The next thing to run, without going out of the way for it.
+    ///
+    /// Most often it is the goroutine that was woken last. All else gets its turn when so many of these have
+    /// run in a row, and every sixteenth time.
     fn pick(self) -> Option<Task> {
         let tick = self.own.tick.get().wrapping_add(1);
         self.own.tick.set(tick);
-        if !self.inbox.is_empty() {
+        let nothing_arrived = self.inbox.is_empty();
+        if nothing_arrived
+            && !tick.is_multiple_of(TIMERS_EVERY)
+            && let Some(next) = self.take_next()
+        {
+            return Some(Task::Ready(next));
+        }
+        if !nothing_arrived {
             self.take_in();
         }
         if tick.is_multiple_of(TIMERS_EVERY) {
@@ -86,14 +96,25 @@ impl Here {
         unsafe { (*self.own.home.get()).append(&mut arrived) };
     }
 
+    /// The goroutine that was woken last, unless too many of its kind have run in a row.
+    #[inline]
+    fn take_next(self) -> Option<NonNull<Started>> {
+        let next = self.own.next.get()?;
+        let in_a_row = self.own.in_a_row.get();
+        if in_a_row == NEXT_IN_A_ROW {
+            return None;
+        }
+        self.own.in_a_row.set(in_a_row + 1);
+        self.own.next.set(None);
+        Some(next)
+    }
+
     #[inline]
     fn pop_home(self) -> Option<Task> {
+        if let Some(next) = self.take_next() {
+            return Some(Task::Ready(next));
+        }
         if let Some(next) = self.own.next.take() {
-            let in_a_row = self.own.in_a_row.get();
-            if in_a_row < NEXT_IN_A_ROW {
-                self.own.in_a_row.set(in_a_row + 1);
-                return Some(Task::Ready(next));
-            }
             self.push_home(next);
         }
         self.own.in_a_row.set(0);
