@@ -69,6 +69,10 @@ func main() {
 		each(spsc(size))
 	case "mpmc_4x4_128":
 		each(mpmc(size))
+	case "select4_rendezvous":
+		each(select4(0, size))
+	case "select4_128":
+		each(select4(capacity, size))
 	case "ring_10000":
 		each(ring(size))
 	case "sieve":

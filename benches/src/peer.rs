@@ -21,6 +21,7 @@ pub(crate) enum Peer {
     SmolPool,
     May,
     MaySpsc,
+    StrandsThreads,
     Threads,
     CrossbeamThreads,
     KanalThreads,
@@ -28,7 +29,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 14] = [
+    pub(crate) const ALL: [Peer; 15] = [
         Peer::Strands,
         Peer::Go,
         Peer::Tokio,
@@ -39,6 +40,7 @@ impl Peer {
         Peer::SmolPool,
         Peer::May,
         Peer::MaySpsc,
+        Peer::StrandsThreads,
         Peer::Threads,
         Peer::CrossbeamThreads,
         Peer::KanalThreads,
@@ -57,6 +59,7 @@ impl Peer {
             Peer::SmolPool => "smol-pool",
             Peer::May => "may",
             Peer::MaySpsc => "may-spsc",
+            Peer::StrandsThreads => "strands-threads",
             Peer::Threads => "threads",
             Peer::CrossbeamThreads => "crossbeam-threads",
             Peer::KanalThreads => "kanal-threads",
@@ -68,19 +71,26 @@ impl Peer {
         Peer::ALL.into_iter().find(|p| p.name() == name)
     }
 
+    pub(crate) fn on_threads(self) -> bool {
+        self.name().ends_with("threads")
+    }
+
     /// Whether the workload says something about this peer that no other row says.
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
         match self {
-            Peer::Strands | Peer::Go | Peer::Smol => true,
-            // Without a bound the sieve's generator fills the memory.
-            Peer::May => workload != Sieve,
+            Peer::Strands => true,
+            // One CPU is a question to channels that block threads.
+            Peer::Go | Peer::Smol => workload != SpscOneCpu,
+            // Without a bound the sieve's generator fills the memory; its select loses messages.
+            Peer::May => !matches!(workload, Sieve | SpscOneCpu) && !workload.selects(),
             Peer::MaySpsc => matches!(workload, PingPong | Spsc | Ring),
             // Its channel has one consumer.
-            Peer::Tokio => workload != Mpmc,
-            // The same runtimes with other channels.
-            Peer::KanalTokio | Peer::FlumeTokio => {
-                matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve)
+            Peer::Tokio => !matches!(workload, Mpmc | SpscOneCpu),
+            // The same runtimes with other channels. kanal has no select.
+            Peer::KanalTokio => matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve),
+            Peer::FlumeTokio => {
+                matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve) || workload.selects()
             }
             // The same runtimes, told that a call blocks.
             Peer::TokioPool | Peer::SmolPool => workload == BlockedThreads,
@@ -92,12 +102,14 @@ impl Peer {
                     | Yield1000
                     | PingPong
                     | Spsc
+                    | SpscOneCpu
                     | Ring
                     | BlockedThreads
                     | HogLatency
             ),
-            Peer::CrossbeamThreads | Peer::KanalThreads | Peer::FlumeThreads => {
-                matches!(workload, PingPong | Spsc | Mpmc)
+            Peer::KanalThreads => matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc),
+            Peer::StrandsThreads | Peer::CrossbeamThreads | Peer::FlumeThreads => {
+                matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc) || workload.selects()
             }
         }
     }
@@ -105,7 +117,7 @@ impl Peer {
     /// How this peer's row differs from the workload as strands does it, if it does.
     pub(crate) fn note(self, workload: Workload) -> Option<&'static str> {
         use Workload::*;
-        let rendezvous = matches!(workload, PingPong | Ring | Sieve);
+        let rendezvous = matches!(workload, PingPong | Ring | Sieve | Select4Rendezvous);
         match (self, workload) {
             (Peer::Tokio, Parked1m | Parked100kDefault) => {
                 Some("waits on a semaphore; tasks have no stacks")
@@ -124,7 +136,7 @@ impl Peer {
                 Some("mpmc, unbounded")
             }
             (Peer::MaySpsc, _) => Some("spsc, unbounded"),
-            (Peer::Threads, PingPong | Spsc | Ring) => Some("std sync_channel"),
+            (Peer::Threads, PingPong | Spsc | SpscOneCpu | Ring) => Some("std sync_channel"),
             _ => None,
         }
     }
@@ -137,6 +149,7 @@ impl Peer {
             Peer::Strands => blocking::run::<Strands, Strands>(workload, sizes),
             Peer::May => blocking::run::<May, May>(workload, sizes),
             Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
+            Peer::StrandsThreads => blocking::run::<Threads, Strands>(workload, sizes),
             Peer::Threads => blocking::run::<Threads, Std>(workload, sizes),
             Peer::CrossbeamThreads => blocking::run::<Threads, Crossbeam>(workload, sizes),
             Peer::KanalThreads => blocking::run::<Threads, Kanal>(workload, sizes),
@@ -168,6 +181,8 @@ mod tests {
         for workload in Workload::ALL {
             for target in workload.targets() {
                 let peer = target.peer.map(|name| Peer::parse(name).expect(name));
+                let ours = Peer::parse(target.ours).expect(target.ours);
+                assert!(ours.fits(workload));
                 assert!(peer.is_none_or(|peer| peer.fits(workload)));
             }
         }

@@ -11,6 +11,9 @@ pub(crate) enum Workload {
     PingPong,
     Spsc,
     Mpmc,
+    SpscOneCpu,
+    Select4Rendezvous,
+    Select4Buffered,
     Ring,
     Sieve,
     Skynet,
@@ -25,13 +28,16 @@ pub(crate) enum Workload {
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 15] = [
+    pub(crate) const ALL: [Workload; 18] = [
         SpawnJoin,
         Yield2,
         Yield1000,
         PingPong,
         Spsc,
         Mpmc,
+        SpscOneCpu,
+        Select4Rendezvous,
+        Select4Buffered,
         Ring,
         Sieve,
         Skynet,
@@ -51,6 +57,9 @@ impl Workload {
             PingPong => "ping_pong",
             Spsc => "spsc_128",
             Mpmc => "mpmc_4x4_128",
+            SpscOneCpu => "spsc_one_cpu",
+            Select4Rendezvous => "select4_rendezvous",
+            Select4Buffered => "select4_128",
             Ring => "ring_10000",
             Sieve => "sieve",
             Skynet => "skynet",
@@ -72,6 +81,13 @@ impl Workload {
             PingPong => "a round trip over two rendezvous channels",
             Spsc => "one producer, one consumer, capacity 128: a message",
             Mpmc => "4 producers, 4 consumers, capacity 128: a message",
+            SpscOneCpu => "spsc_128 with the whole process on one CPU: a message",
+            Select4Rendezvous => {
+                "4 producers, a rendezvous channel each; one consumer selects: a message"
+            }
+            Select4Buffered => {
+                "4 producers, a channel of capacity 128 each; one consumer selects: a message"
+            }
             Ring => "a token round a ring of 10,000, rendezvous channels: a hop",
             Sieve => "prime sieve, 2,500 primes, a goroutine and a rendezvous channel each",
             Skynet => "1,000,000 leaves under a tree of tens, results by channel",
@@ -95,6 +111,11 @@ impl Workload {
         matches!(self, BlockedThreads | HogLatency)
     }
 
+    /// A consumer chooses among four channels.
+    pub(crate) fn selects(self) -> bool {
+        matches!(self, Select4Rendezvous | Select4Buffered)
+    }
+
     pub(crate) fn targets(self) -> Vec<Target> {
         match self {
             SpawnJoin => vec![
@@ -102,17 +123,45 @@ impl Workload {
                 Target::ratio("each", Bound::Below(1.0), "smol"),
             ],
             Yield2 | Yield1000 => vec![Target::value("each", Bound::AtMost(25.0))],
-            PingPong => vec![Target::ratio("each", Bound::AtMost(0.33), "go")],
+            PingPong => vec![
+                Target::ratio("each", Bound::AtMost(0.3), "go"),
+                Target::ratio("each", Bound::AtMost(0.75), "kanal-tokio"),
+            ],
+            Spsc => vec![
+                Target::ratio("each", Bound::AtMost(0.4), "go"),
+                Target::ratio("each", Bound::AtMost(0.8), "kanal-tokio"),
+                Target::ratio("each", Bound::AtMost(0.9), "crossbeam-threads").on_threads(),
+            ],
+            Mpmc => vec![
+                Target::ratio("each", Bound::AtMost(0.45), "go"),
+                Target::ratio("each", Bound::AtMost(0.9), "kanal-tokio"),
+                Target::ratio("each", Bound::AtMost(0.8), "crossbeam-threads").on_threads(),
+            ],
+            Select4Rendezvous => vec![
+                Target::ratio("each", Bound::AtMost(0.5), "go"),
+                Target::ratio("each", Bound::AtMost(0.8), "tokio"),
+            ],
+            Select4Buffered => vec![Target::ratio("each", Bound::AtMost(0.9), "tokio")],
             Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
             Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
             BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
+            ManySleeps => vec![
+                Target::ratio("cpu", Bound::AtMost(1.0), "tokio"),
+                Target::value("late_p50", Bound::AtMost(150.0)),
+            ],
             _ => Vec::new(),
         }
     }
 }
 
+/// The names of our rows.
+pub(crate) const OURS: &str = "strands";
+pub(crate) const OURS_ON_THREADS: &str = "strands-threads";
+
 /// What strands has to reach.
 pub(crate) struct Target {
+    /// Which of our rows: goroutines or OS threads.
+    pub(crate) ours: &'static str,
     pub(crate) metric: &'static str,
     pub(crate) bound: Bound,
     /// The peer whose median the bound multiplies; an absolute bound has none.
@@ -126,6 +175,12 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
+    pub(crate) fn limit(self) -> f64 {
+        match self {
+            Bound::AtMost(limit) | Bound::Below(limit) => limit,
+        }
+    }
+
     pub(crate) fn admits(self, value: f64) -> bool {
         match self {
             Bound::AtMost(limit) => value <= limit,
@@ -145,11 +200,16 @@ impl std::fmt::Display for Bound {
 
 impl Target {
     fn value(metric: &'static str, bound: Bound) -> Target {
-        Target { metric, bound, peer: None }
+        Target { ours: OURS, metric, bound, peer: None }
     }
 
     fn ratio(metric: &'static str, bound: Bound, peer: &'static str) -> Target {
-        Target { metric, bound, peer: Some(peer) }
+        Target { ours: OURS, metric, bound, peer: Some(peer) }
+    }
+
+    /// What our channels have to reach between OS threads.
+    fn on_threads(self) -> Target {
+        Target { ours: OURS_ON_THREADS, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ mod tasks;
 
 use std::time::Duration;
 
-use crate::measure::Metric;
+use crate::measure::{Metric, pin_to};
 use crate::workload::{Sizes, Workload};
 
 /// A runtime that runs closures, each returning a number.
@@ -38,6 +38,10 @@ pub(crate) trait Channels: 'static {
     fn send(tx: &Self::Tx, value: u64) -> bool;
     /// `None` when the senders have gone.
     fn recv(rx: &mut Self::Rx) -> Option<u64>;
+    /// A message from any of them, whichever has one. The senders have not gone.
+    fn recv_any(_rxs: &mut [Self::Rx; 4]) -> u64 {
+        unreachable!("no select: kept from such workloads")
+    }
     /// A second sender.
     fn another_tx(tx: &Self::Tx) -> Self::Tx;
     /// A second receiver.
@@ -46,6 +50,9 @@ pub(crate) trait Channels: 'static {
 
 /// Runs one workload in this process.
 pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
+    if workload == Workload::SpscOneCpu {
+        pin_to(1);
+    }
     R::enter(sizes.procs);
     match workload {
         Workload::SpawnJoin => R::root(move || tasks::spawn_join::<R>(&sizes)),
@@ -53,8 +60,12 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::Yield1000 => R::root(move || tasks::yields::<R>(1_000, &sizes)),
         Workload::Skynet => R::root(move || tasks::skynet::<R, C>(&sizes)),
         Workload::PingPong => R::root(move || channels::ping_pong::<R, C>(&sizes)),
-        Workload::Spsc => R::root(move || channels::spsc::<R, C>(&sizes)),
+        Workload::Spsc | Workload::SpscOneCpu => R::root(move || channels::spsc::<R, C>(&sizes)),
         Workload::Mpmc => R::root(move || channels::mpmc::<R, C>(&sizes)),
+        Workload::Select4Rendezvous => R::root(move || channels::select4::<R, C>(0, &sizes)),
+        Workload::Select4Buffered => {
+            R::root(move || channels::select4::<R, C>(channels::CAPACITY, &sizes))
+        }
         Workload::Ring => R::root(move || channels::ring::<R, C>(&sizes)),
         Workload::Sieve => R::root(move || channels::sieve::<R, C>(&sizes)),
         Workload::Parked1m => R::root(move || parked::parked::<R, C>(sizes.parked_dense, true)),

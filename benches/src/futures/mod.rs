@@ -39,6 +39,10 @@ pub(crate) trait Channels: 'static {
     fn send(tx: &Self::Tx, value: u64) -> impl Future<Output = bool> + Send;
     /// `None` when the senders have gone.
     fn recv(rx: &mut Self::Rx) -> impl Future<Output = Option<u64>> + Send;
+    /// A message from any of them, whichever has one. The senders have not gone.
+    fn recv_any(_rxs: &mut [Self::Rx; 4]) -> impl Future<Output = u64> + Send {
+        async { unreachable!("no select: kept from such workloads") }
+    }
     /// A second sender.
     fn another_tx(tx: &Self::Tx) -> Self::Tx;
     /// A second receiver.
@@ -56,6 +60,8 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::PingPong => R::root(channels::ping_pong::<R, C>(sizes)),
         Workload::Spsc => R::root(channels::spsc::<R, C>(sizes)),
         Workload::Mpmc => R::root(channels::mpmc::<R, C>(sizes)),
+        Workload::Select4Rendezvous => R::root(channels::select4::<R, C>(0, sizes)),
+        Workload::Select4Buffered => R::root(channels::select4::<R, C>(channels::CAPACITY, sizes)),
         Workload::Ring => R::root(channels::ring::<R, C>(sizes)),
         Workload::Sieve => R::root(channels::sieve::<R, C>(sizes)),
         Workload::Parked1m => R::root(parked::parked::<R, C>(sizes.parked_dense)),
@@ -63,6 +69,7 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::ManySleeps => R::root(parked::many_sleeps::<R>(sizes)),
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
+        Workload::SpscOneCpu => unreachable!("for OS threads and strands"),
         Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
     }
 }

@@ -57,6 +57,16 @@ impl Channels for Strands {
         rx.recv().ok()
     }
 
+    fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = strands::select! {
+            recv(a) -> message => message,
+            recv(b) -> message => message,
+            recv(c) -> message => message,
+            recv(d) -> message => message,
+        };
+        message.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }

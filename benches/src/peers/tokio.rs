@@ -84,6 +84,16 @@ impl Channels for Tokio {
         rx.recv()
     }
 
+    async fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = tokio::select! {
+            message = a.recv() => message,
+            message = b.recv() => message,
+            message = c.recv() => message,
+            message = d.recv() => message,
+        };
+        message.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
@@ -170,6 +180,16 @@ impl Channels for Flume {
 
     async fn recv(rx: &mut Self::Rx) -> Option<u64> {
         rx.recv_async().await.ok()
+    }
+
+    async fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = tokio::select! {
+            message = a.recv_async() => message,
+            message = b.recv_async() => message,
+            message = c.recv_async() => message,
+            message = d.recv_async() => message,
+        };
+        message.expect("the senders are kept")
     }
 
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
