@@ -77,6 +77,14 @@ func main() {
 		each(ring(size))
 	case "sieve":
 		sieve(size)
+	case "mutex_uncontended":
+		each(mutex(1, size))
+	case "mutex_4":
+		each(mutex(sharers, size))
+	case "rwlock_read":
+		each(rwlockRead(size))
+	case "waitgroup_1000":
+		each(waitgroup(size))
 	case "parked_1m":
 		parked(size.parkedDense)
 	case "parked_100k_default":

@@ -4,7 +4,7 @@ use crate::measure::Metric;
 use crate::peers::may::{May, Spsc};
 use crate::peers::smol::{Smol, SmolPool};
 use crate::peers::strands::Strands;
-use crate::peers::threads::{Crossbeam, Flume, Kanal, Std, Threads};
+use crate::peers::threads::{Crossbeam, Flume, Kanal, ParkingLot, Std, Threads};
 use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
 use crate::workload::{Sizes, Workload};
 use crate::{blocking, futures};
@@ -26,10 +26,11 @@ pub(crate) enum Peer {
     CrossbeamThreads,
     KanalThreads,
     FlumeThreads,
+    ParkingLotThreads,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 15] = [
+    pub(crate) const ALL: [Peer; 16] = [
         Peer::Strands,
         Peer::Go,
         Peer::Tokio,
@@ -45,6 +46,7 @@ impl Peer {
         Peer::CrossbeamThreads,
         Peer::KanalThreads,
         Peer::FlumeThreads,
+        Peer::ParkingLotThreads,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Peer {
             Peer::CrossbeamThreads => "crossbeam-threads",
             Peer::KanalThreads => "kanal-threads",
             Peer::FlumeThreads => "flume-threads",
+            Peer::ParkingLotThreads => "parking-lot-threads",
         }
     }
 
@@ -79,11 +82,11 @@ impl Peer {
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
         match self {
-            Peer::Strands => true,
+            Peer::Strands => !workload.locks() || cfg!(feature = "strands-sync"),
             // One CPU is a question to channels that block threads.
             Peer::Go | Peer::Smol => workload != SpscOneCpu,
             // Without a bound the sieve's generator fills the memory; its select loses messages.
-            Peer::May => !matches!(workload, Sieve | SpscOneCpu) && !workload.selects(),
+            Peer::May => !matches!(workload, Sieve | SpscOneCpu | Waitgroup) && !workload.selects(),
             Peer::MaySpsc => matches!(workload, PingPong | Spsc | Ring),
             // Its channel has one consumer.
             Peer::Tokio => !matches!(workload, Mpmc | SpscOneCpu),
@@ -104,9 +107,13 @@ impl Peer {
                     | Spsc
                     | SpscOneCpu
                     | Ring
+                    | MutexUncontended
+                    | Mutex4
+                    | RwlockRead
                     | BlockedThreads
                     | HogLatency
             ),
+            Peer::ParkingLotThreads => matches!(workload, MutexUncontended | Mutex4 | RwlockRead),
             Peer::KanalThreads => matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc),
             Peer::StrandsThreads | Peer::CrossbeamThreads | Peer::FlumeThreads => {
                 matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc) || workload.selects()
@@ -135,6 +142,7 @@ impl Peer {
             (Peer::May, _) if rendezvous || matches!(workload, Spsc | Mpmc | Skynet | Parked1m) => {
                 Some("mpmc, unbounded")
             }
+            (Peer::Tokio | Peer::Smol, Waitgroup) => Some("waits for the end of a channel"),
             (Peer::MaySpsc, _) => Some("spsc, unbounded"),
             (Peer::Threads, PingPong | Spsc | SpscOneCpu | Ring) => Some("std sync_channel"),
             _ => None,
@@ -144,8 +152,12 @@ impl Peer {
     /// Runs the workload in this process. Go has a program of its own.
     pub(crate) fn run_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
         let parked = matches!(workload, Workload::Parked1m | Workload::Parked100kDefault);
+        if workload.locks() {
+            return self.run_locks_here(workload, sizes);
+        }
         match self {
             Peer::Go => unreachable!("a Rust process does not run Go"),
+            Peer::ParkingLotThreads => unreachable!("parking_lot has no channels"),
             Peer::Strands => blocking::run::<Strands, Strands>(workload, sizes),
             Peer::May => blocking::run::<May, May>(workload, sizes),
             Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
@@ -161,6 +173,19 @@ impl Peer {
             Peer::FlumeTokio => futures::run::<Tokio, tokio::Flume>(workload, sizes),
             Peer::Smol => futures::run::<Smol, Smol>(workload, sizes),
             Peer::SmolPool => futures::run::<SmolPool, Smol>(workload, sizes),
+        }
+    }
+
+    fn run_locks_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
+        match self {
+            #[cfg(feature = "strands-sync")]
+            Peer::Strands => blocking::run_locks::<Strands, Strands>(workload, sizes),
+            Peer::May => blocking::run_locks::<May, May>(workload, sizes),
+            Peer::Threads => blocking::run_locks::<Threads, Std>(workload, sizes),
+            Peer::ParkingLotThreads => blocking::run_locks::<Threads, ParkingLot>(workload, sizes),
+            Peer::Tokio => futures::run_locks::<Tokio, Tokio, Tokio>(workload, sizes),
+            Peer::Smol => futures::run_locks::<Smol, Smol, Smol>(workload, sizes),
+            _ => unreachable!("{} brings no locks", self.name()),
         }
     }
 }
@@ -182,7 +207,7 @@ mod tests {
             for target in workload.targets() {
                 let peer = target.peer.map(|name| Peer::parse(name).expect(name));
                 let ours = Peer::parse(target.ours).expect(target.ours);
-                assert!(ours.fits(workload));
+                assert!(ours.fits(workload) || workload.locks());
                 assert!(peer.is_none_or(|peer| peer.fits(workload)));
             }
         }

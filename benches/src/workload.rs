@@ -17,6 +17,10 @@ pub(crate) enum Workload {
     Ring,
     Sieve,
     Skynet,
+    MutexUncontended,
+    Mutex4,
+    RwlockRead,
+    Waitgroup,
     Parked1m,
     Parked100kDefault,
     BlockedThreads,
@@ -28,7 +32,7 @@ pub(crate) enum Workload {
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 18] = [
+    pub(crate) const ALL: [Workload; 22] = [
         SpawnJoin,
         Yield2,
         Yield1000,
@@ -41,6 +45,10 @@ impl Workload {
         Ring,
         Sieve,
         Skynet,
+        MutexUncontended,
+        Mutex4,
+        RwlockRead,
+        Waitgroup,
         Parked1m,
         Parked100kDefault,
         BlockedThreads,
@@ -63,6 +71,10 @@ impl Workload {
             Ring => "ring_10000",
             Sieve => "sieve",
             Skynet => "skynet",
+            MutexUncontended => "mutex_uncontended",
+            Mutex4 => "mutex_4",
+            RwlockRead => "rwlock_read",
+            Waitgroup => "waitgroup_1000",
             Parked1m => "parked_1m",
             Parked100kDefault => "parked_100k_default",
             BlockedThreads => "blocked_threads",
@@ -91,6 +103,12 @@ impl Workload {
             Ring => "a token round a ring of 10,000, rendezvous channels: a hop",
             Sieve => "prime sieve, 2,500 primes, a goroutine and a rendezvous channel each",
             Skynet => "1,000,000 leaves under a tree of tens, results by channel",
+            MutexUncontended => "one goroutine locks, counts, unlocks: each",
+            Mutex4 => "4 goroutines lock, count, unlock the same mutex: each",
+            RwlockRead => "4 goroutines read under one lock, writing at every 1,000th turn: a turn",
+            Waitgroup => {
+                "1,000 goroutines are started and waited for, again and again: a goroutine"
+            }
             Parked1m => "1,000,000 goroutines with 64 KiB stacks parked on a channel",
             Parked100kDefault => "100,000 goroutines with default stacks parked on a channel",
             BlockedThreads => {
@@ -114,6 +132,11 @@ impl Workload {
     /// A consumer chooses among four channels.
     pub(crate) fn selects(self) -> bool {
         matches!(self, Select4Rendezvous | Select4Buffered)
+    }
+
+    /// Has no channels but locks or a wait group.
+    pub(crate) fn locks(self) -> bool {
+        matches!(self, MutexUncontended | Mutex4 | RwlockRead | Waitgroup)
     }
 
     pub(crate) fn targets(self) -> Vec<Target> {
@@ -142,6 +165,11 @@ impl Workload {
                 Target::ratio("each", Bound::AtMost(0.8), "tokio"),
             ],
             Select4Buffered => vec![Target::ratio("each", Bound::AtMost(0.9), "tokio")],
+            MutexUncontended => {
+                vec![Target::ratio("each", Bound::AtMost(1.1), "parking-lot-threads")]
+            }
+            Mutex4 | Waitgroup => vec![Target::ratio("each", Bound::AtMost(1.0), "go")],
+            RwlockRead => vec![Target::ratio("each", Bound::Below(1.0), "go")],
             Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
             Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
             BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
@@ -212,6 +240,13 @@ impl Target {
         Target { ours: OURS_ON_THREADS, ..self }
     }
 }
+
+/// How many goroutines share a lock in the lock workloads.
+pub(crate) const SHARERS: u64 = 4;
+/// Of so many turns at a read-write lock one writes.
+pub(crate) const WRITE_EVERY: u64 = 1_000;
+/// How many goroutines a wait group waits for.
+pub(crate) const GROUP: u64 = 1_000;
 
 /// How much of each workload a process does.
 #[derive(Clone, Debug)]

@@ -3,13 +3,16 @@
 
 mod channels;
 mod disturbed;
+mod locks;
 mod parked;
 mod tasks;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::measure::{Metric, pin_to};
-use crate::workload::{Sizes, Workload};
+use crate::workload::{SHARERS, Sizes, Workload};
 
 /// A runtime that runs closures, each returning a number.
 pub(crate) trait Runtime: 'static {
@@ -48,7 +51,37 @@ pub(crate) trait Channels: 'static {
     fn another_rx(rx: &Self::Rx) -> Self::Rx;
 }
 
-/// Runs one workload in this process.
+/// Locks about a count, which begins at 0.
+pub(crate) trait Locks: 'static {
+    type Mutex: Send + Sync + 'static;
+    type RwLock: Send + Sync + 'static;
+
+    fn mutex() -> Self::Mutex;
+    /// Returns the count that was.
+    fn increment(mutex: &Self::Mutex) -> u64;
+    fn rwlock() -> Self::RwLock;
+    fn read(rwlock: &Self::RwLock) -> u64;
+    /// Increments the count.
+    fn write(rwlock: &Self::RwLock);
+    /// Starts `goroutines` that each increment `done`, and waits for them by a wait group.
+    fn gather(_goroutines: u64, _done: &Arc<AtomicU64>) {
+        unreachable!("no wait group: kept from such workloads")
+    }
+}
+
+/// Runs one of the lock workloads in this process.
+pub(crate) fn run_locks<R: Runtime, L: Locks>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
+    R::enter(sizes.procs);
+    R::root(move || match workload {
+        Workload::MutexUncontended => locks::mutex::<R, L>(1, &sizes),
+        Workload::Mutex4 => locks::mutex::<R, L>(SHARERS, &sizes),
+        Workload::RwlockRead => locks::rwlock_read::<R, L>(&sizes),
+        Workload::Waitgroup => locks::waitgroup::<L>(&sizes),
+        _ => unreachable!("{} needs no locks", workload.name()),
+    })
+}
+
+/// Runs one of the other workloads in this process.
 pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
     if workload == Workload::SpscOneCpu {
         pin_to(1);
@@ -75,6 +108,10 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::ManySleeps => R::root(move || parked::many_sleeps::<R>(&sizes)),
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
+        Workload::MutexUncontended
+        | Workload::Mutex4
+        | Workload::RwlockRead
+        | Workload::Waitgroup => unreachable!("run_locks has it"),
         Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
     }
 }

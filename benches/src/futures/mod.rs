@@ -2,13 +2,14 @@
 
 mod channels;
 mod disturbed;
+mod locks;
 mod parked;
 mod tasks;
 
 use std::time::Duration;
 
 use crate::measure::Metric;
-use crate::workload::{Sizes, Workload};
+use crate::workload::{SHARERS, Sizes, Workload};
 
 /// A runtime that runs futures, each resolving to a number.
 pub(crate) trait Runtime: 'static {
@@ -49,7 +50,36 @@ pub(crate) trait Channels: 'static {
     fn another_rx(rx: &Self::Rx) -> Self::Rx;
 }
 
-/// Runs one workload in this process.
+/// Locks about a count, which begins at 0.
+pub(crate) trait Locks: 'static {
+    type Mutex: Send + Sync + 'static;
+    type RwLock: Send + Sync + 'static;
+
+    fn mutex() -> Self::Mutex;
+    /// Returns the count that was.
+    fn increment(mutex: &Self::Mutex) -> impl Future<Output = u64> + Send;
+    fn rwlock() -> Self::RwLock;
+    fn read(rwlock: &Self::RwLock) -> impl Future<Output = u64> + Send;
+    /// Increments the count.
+    fn write(rwlock: &Self::RwLock) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs one of the lock workloads in this process.
+pub(crate) fn run_locks<R: Runtime, C: Channels, L: Locks>(
+    workload: Workload,
+    sizes: Sizes,
+) -> Vec<Metric> {
+    R::enter(sizes.procs);
+    match workload {
+        Workload::MutexUncontended => R::root(locks::mutex::<R, L>(1, sizes)),
+        Workload::Mutex4 => R::root(locks::mutex::<R, L>(SHARERS, sizes)),
+        Workload::RwlockRead => R::root(locks::rwlock_read::<R, L>(sizes)),
+        Workload::Waitgroup => R::root(locks::waitgroup::<R, C>(sizes)),
+        _ => unreachable!("{} needs no locks", workload.name()),
+    }
+}
+
+/// Runs one of the other workloads in this process.
 pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
     R::enter(sizes.procs);
     match workload {
@@ -70,6 +100,10 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
         Workload::SpscOneCpu => unreachable!("for OS threads and strands"),
+        Workload::MutexUncontended
+        | Workload::Mutex4
+        | Workload::RwlockRead
+        | Workload::Waitgroup => unreachable!("run_locks has it"),
         Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
     }
 }

@@ -86,3 +86,5 @@ impl Channels for Smol {
         rx.clone()
     }
 }
+
+async_locks!(Smol, smol::lock::Mutex<u64>, smol::lock::RwLock<u64>);

@@ -1,8 +1,15 @@
 //! strands, through its public API.
 
+#[cfg(feature = "strands-sync")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use strands::channel::{Receiver, Sender, bounded};
+#[cfg(feature = "strands-sync")]
+use strands::sync::WaitGroup;
 use strands::thread::{Builder, JoinHandle};
 
 use crate::blocking::{Channels, Runtime};
@@ -75,3 +82,19 @@ impl Channels for Strands {
         rx.clone()
     }
 }
+
+#[cfg(feature = "strands-sync")]
+blocking_locks!(
+    Strands,
+    strands::sync::Mutex<u64>,
+    strands::sync::RwLock<u64>,
+    [.unwrap()],
+    fn gather(goroutines: u64, done: &Arc<AtomicU64>) {
+        let group = WaitGroup::new();
+        for _ in 0..goroutines {
+            let done = done.clone();
+            group.go(move || done.fetch_add(1, Ordering::Relaxed));
+        }
+        group.wait();
+    }
+);

@@ -127,3 +127,10 @@ shared_channels!(
         any.wait().expect("the senders are kept")
     }
 );
+
+blocking_locks!(Std, std::sync::Mutex<u64>, std::sync::RwLock<u64>, [.unwrap()]);
+
+/// parking_lot's locks; it has no channels.
+pub(crate) struct ParkingLot;
+
+blocking_locks!(ParkingLot, parking_lot::Mutex<u64>, parking_lot::RwLock<u64>, []);

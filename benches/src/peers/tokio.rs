@@ -200,3 +200,5 @@ impl Channels for Flume {
         rx.clone()
     }
 }
+
+async_locks!(Tokio, tokio::sync::Mutex<u64>, tokio::sync::RwLock<u64>);
