@@ -354,7 +354,8 @@ impl<T> Core<T> {
     fn insert(&self, mut state: Guard<'_, T>, message: T, push: fn(&mut Buffer<T>, T)) {
         if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
             let wake = receiver.give(message);
-            drop(state);
+            // Room that was kept for it is free.
+            self.release(state);
             wake.deliver();
         } else {
             push(&mut state.buffer, message);
@@ -366,9 +367,7 @@ impl<T> Core<T> {
 
     /// Whether something can be received at once, with `waiter` claimed (null: none), or never any more.
     pub(super) fn can_take(&self, state: &State<T>, waiter: *const Waiter) -> bool {
-        state.closed
-            || state.buffer.len() > 0
-            || (self.is_rendezvous() && state.senders.has_other_than(waiter))
+        state.closed || state.buffer.len() > 0 || state.senders.has_other_than(waiter)
     }
 
     /// What can be received at once.
@@ -383,9 +382,10 @@ impl<T> Core<T> {
             let wake = if state.senders.is_empty() { None } else { self.fill(state) };
             return Offer::Message(wake);
         }
-        if !self.is_rendezvous() || state.senders.is_empty() {
+        if state.senders.is_empty() {
             return Offer::Nothing;
         }
+        // In a rendezvous, or if all room is promised.
         let sender = state
             .senders
             .claim_first_by(|place| if place.is_promise() { Kind::Partner } else { Kind::Passed });

@@ -4,7 +4,8 @@
 //! see [`SendArm`](crate::channel::SendArm). What it is chosen for is kept for it until then:
 //!
 //! * **room**: a place in the buffer, counted in `reserved`. Whoever comes meanwhile finds the buffer that
-//!   much smaller.
+//!   much smaller; perhaps so small that it is both empty and full. Then the channel is a rendezvous for as
+//!   long: it passes messages from hand to hand, and does not wait for the one that is being made.
 //! * **a partner**, in a rendezvous: a receiver that has been claimed and not been finished, found in `held`
 //!   by its ticket. It goes on waiting, with no deadline, until the message is there; should the promise be
 //!   broken (making the message panicked) it begins anew.
@@ -34,7 +35,7 @@ impl<T> Core<T> {
         state.closed
             || self.overflow != Overflow::Wait
             || self.has_room(state)
-            || (self.is_rendezvous() && state.receivers.has_other_than(waiter))
+            || state.receivers.has_other_than(waiter)
     }
 
     /// Chooses a promise, if that is possible at once.
@@ -46,11 +47,9 @@ impl<T> Core<T> {
         } else if self.has_room(state) {
             state.reserved += 1;
             Some(Chosen::Room)
-        } else if self.is_rendezvous() {
+        } else {
             let receiver = state.receivers.claim_first(Kind::Passed)?;
             Some(Chosen::Partner(state.hold(receiver)))
-        } else {
-            None
         }
     }
 
