@@ -135,21 +135,22 @@ pub(crate) fn poll<F: Future>(future: Pin<&mut F>, bell: &Arc<Bell>) -> Poll<F::
     future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(bell))))
 }
 
-/// An executor: one task, on the thread that calls.
+/// An executor: one task, on the goroutine or thread that calls.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
+    struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        std::thread::park();
+        // Not the thread: that may be the home of those we wait for.
+        thread::park();
     }
 }
 
