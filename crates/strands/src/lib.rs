@@ -62,6 +62,7 @@ mod sys;
 mod wait;
 
 pub mod channel;
+pub mod sync;
 
 #[cfg(not(loom))]
 mod config;

@@ -16,6 +16,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("selection", &["wait"]),
     // To `time` for one thing: to await a receiver of moments.
     ("channel", &["selection", "wait", "primitive", "time"]),
+    // `everyday` for `WaitGroup::go`.
+    ("sync", &["wait", "primitive", "everyday"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),
