@@ -3,6 +3,7 @@
 use super::line::{Crowd, Place, dismiss};
 use crate::wait::{FIRST_FREE, Reason, ShortLock, Token, WaitKind};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// All are here.
 const TOGETHER: Token = FIRST_FREE;
@@ -51,6 +52,9 @@ impl fmt::Debug for BarrierWaitResult {
         f.debug_struct("BarrierWaitResult").field("is_leader", &self.0).finish()
     }
 }
+
+impl UnwindSafe for Barrier {}
+impl RefUnwindSafe for Barrier {}
 
 impl Barrier {
     /// A barrier for so many. With 0 or 1 nobody ever waits.

@@ -3,6 +3,7 @@
 use super::raw::RawCondvar;
 use super::{LockResult, MutexGuard, PoisonError};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// Waits, with a [`Mutex`](super::Mutex) unlocked meanwhile, until somebody says that what it guards may have
@@ -44,6 +45,9 @@ impl WaitTimeoutResult {
         self.0
     }
 }
+
+impl UnwindSafe for Condvar {}
+impl RefUnwindSafe for Condvar {}
 
 impl Condvar {
     /// A condition variable for which nobody waits.

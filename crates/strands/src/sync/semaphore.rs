@@ -9,7 +9,7 @@ use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -107,6 +107,9 @@ impl State {
         }
     }
 }
+
+impl UnwindSafe for Semaphore {}
+impl RefUnwindSafe for Semaphore {}
 
 impl Semaphore {
     /// As many permits as there can be.
@@ -308,20 +311,27 @@ impl Semaphore {
     /// been served.
     fn leave(&self, place: &Place) -> bool {
         let was_in = self.state.lock().line.leave(place);
-        self.give(0);
+        self.serve();
         was_in
     }
 
     /// Permits come back: serves those who wait.
+    #[inline]
     fn give(&self, n: usize) {
-        let mut n = n;
+        let mut state = self.state.lock();
+        state.permits += n;
+        let waited = !state.line.is_empty();
+        drop(state);
+        if waited {
+            self.serve();
+        }
+    }
+
+    #[cold]
+    fn serve(&self) {
         loop {
             let mut wakes = Wakes::new();
-            {
-                let mut state = self.state.lock();
-                state.permits += mem::take(&mut n);
-                state.grant(&mut wakes);
-            }
+            self.state.lock().grant(&mut wakes);
             let done = !wakes.is_full();
             wakes.deliver();
             if done {

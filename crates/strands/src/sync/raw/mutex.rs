@@ -43,6 +43,7 @@ use crate::primitive::atomic::{AtomicU8, Ordering};
 use crate::primitive::hint;
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind, Wake};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -102,6 +103,9 @@ impl Quest {
         self.since.is_some_and(|since| since.elapsed() >= PATIENCE)
     }
 }
+
+impl UnwindSafe for RawMutex {}
+impl RefUnwindSafe for RawMutex {}
 
 impl RawMutex {
     const_unless_loom! {

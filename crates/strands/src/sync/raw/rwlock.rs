@@ -39,6 +39,7 @@ use crate::primitive::hint;
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind};
 use std::fmt;
 use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -74,6 +75,9 @@ struct Waiting {
     /// The owner of `writers`, for whom the readers are to leave.
     writer: Line,
 }
+
+impl UnwindSafe for RawRwLock {}
+impl RefUnwindSafe for RawRwLock {}
 
 impl RawRwLock {
     const_unless_loom! {
