@@ -18,6 +18,9 @@ const MAP: &[(&str, &[&str])] = &[
     ("channel", &["selection", "wait", "primitive", "time"]),
     // `everyday` for `WaitGroup::go`.
     ("sync", &["wait", "primitive", "everyday"]),
+    ("channel", &["wait", "primitive"]),
+    // `channel` for `mpsc`, and `everyday` for `WaitGroup::go`.
+    ("sync", &["wait", "primitive", "channel", "everyday"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),

@@ -252,6 +252,59 @@ fn all_locks_may_be_held_across_waits() {
     });
 }
 
+/// One that takes the lock again as soon as it has given it back does not keep it for itself. With one processor
+/// the other never runs while the lock is free.
+#[test]
+fn nobody_starves_at_a_mutex() {
+    on_processors(&[1], || {
+        let (lock, served) = (Mutex::new(()), AtomicUsize::new(0));
+        scope(|s| {
+            s.go(|| {
+                while served.load(SeqCst) < 20 {
+                    let guard = lock.lock().unwrap();
+                    sleep(Duration::from_micros(50));
+                    drop(guard);
+                }
+            });
+            s.go(|| {
+                for _ in 0..20 {
+                    drop(lock.lock().unwrap());
+                    served.fetch_add(1, SeqCst);
+                }
+            });
+        });
+    });
+}
+
+/// The same for a writer among readers of whom one always reads, and for readers among writers.
+#[test]
+fn nobody_starves_at_a_rwlock() {
+    on_processors(&[1], || {
+        let (lock, written, read) = (RwLock::new(()), AtomicUsize::new(0), AtomicUsize::new(0));
+        let done = || written.load(SeqCst) >= 20 && read.load(SeqCst) >= 20;
+        scope(|s| {
+            for _ in 0..2 {
+                s.go(|| {
+                    while !done() {
+                        let guard = lock.read().unwrap();
+                        read.fetch_add(1, SeqCst);
+                        sleep(Duration::from_micros(50));
+                        drop(guard);
+                    }
+                });
+                s.go(|| {
+                    while !done() {
+                        let guard = lock.write().unwrap();
+                        written.fetch_add(1, SeqCst);
+                        sleep(Duration::from_micros(50));
+                        drop(guard);
+                    }
+                });
+            }
+        });
+    });
+}
+
 /// Those who wait for good are told from each other by what they wait for.
 #[test]
 fn a_deadlock_names_what_each_waits_for() {

@@ -15,10 +15,10 @@
 //! assert_eq!(items.pop(), Some("work"));
 //! ```
 //!
-//! | as in std | [`Mutex`], [`RwLock`], [`Condvar`], [`Once`], [`OnceLock`], [`LazyLock`], [`Barrier`] |
+//! | as in std | [`Mutex`], [`RwLock`], [`Condvar`], [`Once`], [`OnceLock`], [`LazyLock`], [`Barrier`], [`mpsc`] |
 //! |---|---|
 //! | std's own | [`Arc`], [`Weak`], [`atomic`], [`PoisonError`], [`TryLockError`], [`LockResult`], [`TryLockResult`] |
-//! | as in Go | [`WaitGroup`], [`Semaphore`] |
+//! | as in Go | [`WaitGroup`], [`Semaphore`], [`SingleFlight`], [`Pool`] |
 //! | without poisoning | [`raw`]: the same locks under `lock_api` |
 //!
 //! Every one of them serves goroutines, plain threads and async tasks, on the same object, in any mixture. Who
@@ -80,15 +80,21 @@ mod barrier;
 #[cfg(not(loom))]
 mod condvar;
 #[cfg(not(loom))]
+pub mod mpsc;
+#[cfg(not(loom))]
 mod mutex;
 #[cfg(not(loom))]
 mod once_lock;
 #[cfg(not(loom))]
 mod poison;
 #[cfg(not(loom))]
+mod pool;
+#[cfg(not(loom))]
 mod rwlock;
 #[cfg(not(loom))]
 mod semaphore;
+#[cfg(not(loom))]
+mod single_flight;
 #[cfg(not(loom))]
 mod wait_group;
 
@@ -104,11 +110,15 @@ pub use mutex::{Mutex, MutexGuard, MutexLock};
 #[cfg(not(loom))]
 pub use once_lock::{LazyLock, OnceLock};
 #[cfg(not(loom))]
+pub use pool::{Pool, Pooled};
+#[cfg(not(loom))]
 pub use rwlock::{RwLock, RwLockRead, RwLockReadGuard, RwLockWrite, RwLockWriteGuard};
 #[cfg(not(loom))]
 pub use semaphore::{
     Acquire, AcquireError, AcquireTimeoutError, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+#[cfg(not(loom))]
+pub use single_flight::SingleFlight;
 #[cfg(not(loom))]
 pub use wait_group::WaitGroup;
 
