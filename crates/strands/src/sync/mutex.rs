@@ -45,7 +45,8 @@ use std::time::{Duration, Instant};
 ///
 /// [`try_lock_for`](Mutex::try_lock_for), [`try_lock_until`](Mutex::try_lock_until) and
 /// [`lock_async`](Mutex::lock_async) have no counterpart there. Whoever locks a mutex that it holds already waits
-/// for itself: if nothing else can go on, that is reported as a deadlock.
+/// for itself: if nothing else can go on, that is reported as a deadlock. Guards of a part of the data, which std
+/// has not stabilised, are in [`raw`](super::raw).
 pub struct Mutex<T: ?Sized> {
     raw: RawMutex,
     poison: Flag,

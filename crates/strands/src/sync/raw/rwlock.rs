@@ -33,9 +33,8 @@
 
 use super::super::line::{Line, Place, Wakes};
 use super::RawMutex;
-use super::mutex::Locking;
+use super::mutex::{LOOKS, Locking, pause};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
-use crate::primitive::hint;
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind};
 use std::fmt;
 use std::mem;
@@ -50,12 +49,6 @@ const READERS: usize = HELD_BACK - 1;
 
 /// You read: you have been counted. Or you write: the readers have left.
 const ADMITTED: Token = FIRST_FREE;
-
-/// Looks before waiting; between two of them twice as many pauses as before. As for the mutex.
-#[cfg(not(loom))]
-const LOOKS: u32 = 6;
-#[cfg(loom)]
-const LOOKS: u32 = 0;
 
 /// A reader-writer lock that guards nothing by itself, and knows nothing of poisoning.
 ///
@@ -126,9 +119,7 @@ impl RawRwLock {
     #[cold]
     fn read_slow(&self, deadline: Option<Instant>) -> bool {
         for look in 0..LOOKS {
-            for _ in 0..1 << look {
-                hint::spin_loop();
-            }
+            pause(look);
             if self.try_read() {
                 return true;
             }
@@ -245,9 +236,7 @@ impl RawRwLock {
     #[cold]
     fn wait_for_readers(&self, deadline: Option<Instant>) -> bool {
         for look in 0..LOOKS {
-            for _ in 0..1 << look {
-                hint::spin_loop();
-            }
+            pause(look);
             if self.no_reader_is_left() {
                 return true;
             }
