@@ -29,7 +29,8 @@
 //!
 //! A goroutine stays on the OS thread on which it first ran, and shares that thread's `thread_local!`s with
 //! the other goroutines at home there. A *thread-blocking* lock (`std::sync::Mutex`) must not be held across
-//! a wait: the goroutine that would release it may be behind the one that blocks their thread on it.
+//! a wait: the goroutine that would release it may be behind the one that blocks their thread on it. The locks of
+//! [`sync`] may.
 //! Computing for long, or blocking the thread, holds up the goroutines that are at home on it (and no
 //! others); [`blocking`] is for calls of which one knows it.
 //!

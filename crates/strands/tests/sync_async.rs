@@ -32,6 +32,34 @@ fn a_free_lock_is_taken_at_the_first_poll() {
     assert_eq!(gate.available_permits(), 3);
 }
 
+/// A future that is polled when it should not be any more locks again, or waits for that.
+#[test]
+fn a_future_that_is_polled_on_has_no_second_right_to_the_lock() {
+    let (mutex, rwlock, gate) = (Mutex::new(()), RwLock::new(()), Semaphore::new(1));
+    let mut lock = Polled::new(mutex.lock_async());
+    let mut write = Polled::new(rwlock.write_async());
+    let mut acquire = Polled::new(gate.acquire_async());
+    for _ in 0..2 {
+        let held = (lock.expect_ready(), write.expect_ready(), acquire.expect_ready());
+        lock.assert_pending();
+        write.assert_pending();
+        acquire.assert_pending();
+        drop(held);
+    }
+    let held = (lock.expect_ready(), write.expect_ready(), acquire.expect_ready());
+    let mut late = Polled::new(rwlock.read_async());
+    late.assert_pending();
+    drop(held);
+    let held = late.expect_ready();
+    assert!(late.poll().is_ready());
+    write.assert_pending();
+    assert!(rwlock.try_read().is_err(), "a writer waits");
+    drop(held);
+    assert!(write.poll().is_ready());
+    drop(write);
+    assert!(rwlock.try_write().is_ok());
+}
+
 #[test]
 fn a_future_that_was_never_polled_is_nothing() {
     let (mutex, rwlock, gate) = (Mutex::new(()), RwLock::new(()), Semaphore::new(0));

@@ -335,7 +335,7 @@ fn a_waiting_writer_holds_new_readers_back_and_they_go_before_the_next_writer() 
             let lock = Arc::clone(&lock);
             kind.start(move || lock.write().unwrap().push("second"))
         };
-        second.until_it_waits("mutex lock");
+        second.until_it_waits("rwlock write");
         assert_eq!(reading.len(), 0);
         drop(reading);
         first.join();
@@ -389,7 +389,7 @@ fn a_downgrade_lets_readers_in_and_no_writer() {
         let reader = kind.start(move || *reads.read().unwrap());
         reader.until_it_waits("rwlock read");
         let writer = kind.start(move || *writes.write().unwrap() = 2);
-        writer.until_it_waits("mutex lock");
+        writer.until_it_waits("rwlock write");
         *writing = 1;
         let reading = RwLockWriteGuard::downgrade(writing);
         assert_eq!(reader.join(), 1);

@@ -54,7 +54,7 @@ pub struct SyncSender<T> {
 
 /// The receiving side. As [`std::sync::mpsc::Receiver`]: it can be sent and not shared.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// let (_tx, rx) = strands::sync::mpsc::channel::<i32>();
 /// strands::scope(|s| {
 ///     s.go(|| rx.recv());

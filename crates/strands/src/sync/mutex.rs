@@ -64,7 +64,7 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 ///
 /// It cannot be sent, as std's cannot:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// static LOCK: strands::sync::Mutex<i32> = strands::sync::Mutex::new(1);
 /// let guard = LOCK.lock().unwrap();
 /// strands::go(move || drop(guard));

@@ -57,7 +57,7 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 ///
 /// It cannot be sent, as std's cannot:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// static LOCK: strands::sync::RwLock<i32> = strands::sync::RwLock::new(1);
 /// let guard = LOCK.read().unwrap();
 /// strands::go(move || drop(guard));
@@ -76,7 +76,7 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 ///
 /// It cannot be sent, as std's cannot:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// static LOCK: strands::sync::RwLock<i32> = strands::sync::RwLock::new(1);
 /// let guard = LOCK.write().unwrap();
 /// strands::go(move || drop(guard));

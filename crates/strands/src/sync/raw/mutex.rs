@@ -69,8 +69,8 @@ const PATIENCE: Duration = Duration::ZERO;
 #[cfg(not(loom))]
 pub(super) const LOOKS: u32 = 3;
 #[cfg(loom)]
-pub(super) const LOOKS: u32 = 0;
-const FIRST_PAUSES: u32 = 8;
+pub(super) const LOOKS: u32 = 1;
+const FIRST_PAUSES: u32 = if cfg!(loom) { 0 } else { 8 };
 
 /// Gives the owner time, after look number `look`.
 pub(super) fn pause(look: u32) {
@@ -159,18 +159,24 @@ impl RawMutex {
     #[inline]
     pub(in crate::sync) fn lock(&self) {
         if !self.take_if_untouched() {
-            self.lock_slow(None);
+            self.lock_slow(None, self.reason());
         }
     }
 
     /// False: the deadline has passed.
     #[inline]
     pub(in crate::sync) fn lock_until(&self, deadline: Option<Instant>) -> bool {
-        self.take_if_untouched() || self.lock_slow(deadline)
+        self.lock_as_part(deadline, self.reason())
+    }
+
+    /// The same, for a lock of which this is a part, and which says why one waits.
+    #[inline]
+    pub(super) fn lock_as_part(&self, deadline: Option<Instant>, why: Reason) -> bool {
+        self.take_if_untouched() || self.lock_slow(deadline, why)
     }
 
     #[cold]
-    fn lock_slow(&self, deadline: Option<Instant>) -> bool {
+    fn lock_slow(&self, deadline: Option<Instant>, why: Reason) -> bool {
         let mut quest = Quest::new();
         loop {
             if self.look_for_a_while(&quest) {
@@ -181,7 +187,7 @@ impl RawMutex {
             if unsafe { self.take_or_join(&mut quest, &place) } {
                 return true;
             }
-            match place.park(self.reason(), deadline) {
+            match place.park(why, deadline) {
                 HANDED => {
                     self.end_starving(&quest);
                     return true;
@@ -195,6 +201,7 @@ impl RawMutex {
         }
     }
 
+    #[inline]
     fn reason(&self) -> Reason {
         Reason::on(WaitKind::MutexLock, std::ptr::from_ref(self).addr())
     }

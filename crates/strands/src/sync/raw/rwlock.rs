@@ -83,6 +83,7 @@ impl RawRwLock {
         }
     }
 
+    #[inline]
     fn reason(&self, kind: WaitKind) -> Reason {
         Reason::on(kind, std::ptr::from_ref(self).addr())
     }
@@ -215,7 +216,7 @@ impl RawRwLock {
     /// False: the deadline has passed.
     #[inline]
     pub(in crate::sync) fn write_until(&self, deadline: Option<Instant>) -> bool {
-        if !self.writers.lock_until(deadline) {
+        if !self.writers.lock_as_part(deadline, self.reason(WaitKind::RwLockWrite)) {
             return false;
         }
         self.hold_readers_back() || self.wait_for_readers(deadline)
@@ -410,7 +411,7 @@ impl Drop for Reading<'_> {
 /// Coming to write in async code. Once it is ready, the caller is the writer.
 pub(in crate::sync) struct Writing<'a> {
     raw: &'a RawRwLock,
-    /// W1, until `writers` is ours.
+    /// W1, until `writers` is ours; again once it is ready, so that whoever polls on locks anew.
     locking: Option<Locking<'a>>,
     /// W4: while it is here, `WRITER` is ours.
     place: Option<Place>,
@@ -433,7 +434,7 @@ impl<'a> Writing<'a> {
             this.locking = None;
             return this.wait_for_readers(waker);
         }
-        let Some(place) = &this.place else { return Poll::Ready(()) };
+        let place = this.place.as_ref().expect("it waits if it does not lock");
         let (served, former) = {
             let _waiting = this.raw.waiting.lock();
             match place.outcome() {
@@ -445,19 +446,23 @@ impl<'a> Writing<'a> {
         if !served {
             return Poll::Pending;
         }
-        this.place = None;
+        this.ready()
+    }
+
+    fn ready(&mut self) -> Poll<()> {
+        self.place = None;
+        self.locking = Some(Locking::new(&self.raw.writers));
         Poll::Ready(())
     }
 
     fn wait_for_readers(&mut self, waker: Waker) -> Poll<()> {
         if self.raw.hold_readers_back() {
-            return Poll::Ready(());
+            return self.ready();
         }
         let place = self.place.insert(Place::of_future(waker));
         // SAFETY: we are pinned, and the place is out of line before it is dropped: by its claim, or in `drop`.
         if unsafe { self.raw.write_or_join(place) } {
-            self.place = None;
-            return Poll::Ready(());
+            return self.ready();
         }
         Poll::Pending
     }
