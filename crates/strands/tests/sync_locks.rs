@@ -150,6 +150,30 @@ fn a_goroutine_that_dies_poisons_and_one_that_parks_meanwhile_does_not() {
 }
 
 #[test]
+fn who_waits_is_told_that_the_owner_has_died() {
+    for kind in KINDS {
+        let locks = Arc::new((Mutex::new(()), RwLock::new(())));
+        let ((entered, is_inside), (release, gate)) = (bounded(0), bounded::<()>(0));
+        let owns = Arc::clone(&locks);
+        let owner = kind.start(move || {
+            let _guards = (owns.0.lock().unwrap(), owns.1.write().unwrap());
+            entered.send(()).unwrap();
+            gate.recv().unwrap();
+            panic!("in the section");
+        });
+        is_inside.recv().unwrap();
+        let [locker, reader] = [Arc::clone(&locks), Arc::clone(&locks)];
+        let locker = kind.start(move || locker.0.lock().is_err());
+        let reader = kind.start(move || reader.1.read().is_err());
+        locker.until_it_waits("mutex lock");
+        reader.until_it_waits("rwlock read");
+        release.send(()).unwrap();
+        assert!(owner.outcome().is_err());
+        assert!(locker.join() && reader.join());
+    }
+}
+
+#[test]
 fn who_waits_for_a_mutex_gets_it_whatever_it_is() {
     for owner in KINDS {
         for kind in KINDS {

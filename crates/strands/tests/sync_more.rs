@@ -4,6 +4,7 @@ mod child;
 mod waiting;
 
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use strands::channel::bounded;
@@ -96,6 +97,35 @@ fn a_forgotten_call_is_shared_no_more() {
     release.send(1).unwrap();
     assert_eq!(leader.join().unwrap(), 1);
     assert_eq!(flights.call("key".into(), || 3), 3);
+}
+
+/// Not even a key that panics when it is hashed leaves those who wait alone.
+#[test]
+fn a_key_that_panics_leaves_nobody_waiting() {
+    static HASHED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone, PartialEq, Eq)]
+    struct Key;
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, _: &mut H) {
+            // By the leader, by the one who shares its call, and by the leader again.
+            assert_ne!(HASHED.fetch_add(1, SeqCst), 2, "in the hash");
+        }
+    }
+    let flights = Arc::new(SingleFlight::new());
+    let ((entered, is_inside), (release, gate)) = (bounded(0), bounded(0));
+    let (leads, shares) = (Arc::clone(&flights), Arc::clone(&flights));
+    let leader = strands::go(move || {
+        leads.call(Key, || {
+            entered.send(()).unwrap();
+            gate.recv().unwrap()
+        })
+    });
+    is_inside.recv().unwrap();
+    let sharing = KINDS[0].start(move || shares.call(Key, || unreachable!()));
+    sharing.until_it_waits("once");
+    release.send(1).unwrap();
+    assert!(leader.join().is_err());
+    assert_eq!(sharing.join(), 1);
 }
 
 // ---- Pool ----

@@ -76,6 +76,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
     ///
     /// # Panics
     /// If the closure that is run does: its caller with the payload, those who share the call with what that said.
+    /// If hashing or comparing keys does.
     pub fn call(&self, key: K, f: impl FnOnce() -> V) -> V {
         let (flight, leads) = match self.flights.lock().entry(key.clone()) {
             Entry::Occupied(entry) => (Arc::clone(entry.get()), false),
@@ -91,16 +92,18 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
             };
         }
         let result = catch_unwind(AssertUnwindSafe(f));
-        self.land(&key, &flight);
+        // Before anybody has the result: who has it and calls again is to start anew. It hashes and compares the
+        // key, which may panic, too; but those who wait must hear of the outcome.
+        let landed = catch_unwind(AssertUnwindSafe(|| self.land(&key, &flight)));
         let (outcome, payload) = match result {
-            Ok(value) => (Ok(value), None),
+            Ok(value) => (Ok(value), landed.err()),
             Err(payload) => (Err(Panicked::with(&*payload)), Some(payload)),
         };
         let outcome = flight.outcome.get_or_init(|| outcome);
         match (outcome, payload) {
             (_, Some(payload)) => resume_unwind(payload),
             (Ok(value), None) => value.clone(),
-            (Err(_), None) => unreachable!("the outcome is ours"),
+            (Err(_), None) => unreachable!("a panic has a payload"),
         }
     }
 

@@ -189,6 +189,7 @@ impl Default for WaitGroup {
 
 impl fmt::Debug for WaitGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitGroup").field("count", &self.inner.lock().count).finish()
+        let count = self.inner.lock().count;
+        f.debug_struct("WaitGroup").field("count", &count).finish()
     }
 }

@@ -16,6 +16,10 @@
 //! counting lost races instead of time (with short sections the sleeper always loses, so it comes to handing
 //! over always).
 //!
+//! The line is in the lock. **Rejected:** a global table of lines, by address, as Go and parking_lot have it. It makes
+//! a lock one word; but locks that have nothing to do with each other then meet in the table, which has to grow
+//! with the number of those who wait.
+//!
 //! Who finds the lock held tries again for about a microsecond before it waits: sections are short, and
 //! whoever holds the lock most likely runs on another processor.
 //!
