@@ -20,7 +20,7 @@
 //! a lock one word; but locks that have nothing to do with each other then meet in the table, which has to grow
 //! with the number of those who wait.
 //!
-//! Who finds the lock held tries again for about a microsecond before it waits: sections are short, and
+//! Who finds the lock held tries again for about half a microsecond before it waits: sections are short, and
 //! whoever holds the lock most likely runs on another processor.
 //!
 //! # The bits
@@ -68,13 +68,14 @@ const PATIENCE: Duration = Duration::from_millis(1);
 /// Models must not depend on the time.
 #[cfg(loom)]
 const PATIENCE: Duration = Duration::ZERO;
-/// Looks before waiting, and pauses after the first of them, which double with each: about a microsecond in all.
-/// More looks, closer together, are worse: they take the byte's cache line away from those who are using it.
+/// Looks before waiting, and pauses after the first of them, which double with each: about half a microsecond in
+/// all. More looks, closer together, take the byte's cache line away from those who are using it; fewer have
+/// threads sleep that need not; and all are in vain when the owner waits for something with the lock in hand.
 #[cfg(not(loom))]
 pub(super) const LOOKS: u32 = 3;
 #[cfg(loom)]
 pub(super) const LOOKS: u32 = 1;
-const FIRST_PAUSES: u32 = if cfg!(loom) { 0 } else { 8 };
+const FIRST_PAUSES: u32 = if cfg!(loom) { 0 } else { 4 };
 
 /// Gives the owner time, after look number `look`.
 pub(super) fn pause(look: u32) {
