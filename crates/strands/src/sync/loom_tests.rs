@@ -8,8 +8,8 @@
 //! Of each model all orders are explored in which up to three switches come at a time when the thread could
 //! have gone on.
 
-use super::Once;
 use super::raw::{Locking, RawCondvar, RawMutex, RawRwLock, Reading, Writing};
+use super::{Barrier, Once, Semaphore};
 use crate::primitive::{Arc, UnsafeCell};
 use loom::thread;
 use std::pin::pin;
@@ -436,5 +436,70 @@ fn a_closure_runs_once_and_all_see_what_it_did() {
         assert_eq!(shared.read(), 1);
         let _ = threads.map(|thread| thread.join().unwrap());
         assert_eq!(runs.load(Relaxed), 1);
+    });
+}
+
+/// Two who want one and two permits, one of whom may give up, and one who brings them back in two steps.
+fn permits(gives_up: impl Fn(&Semaphore) -> bool + Send + Sync + Clone + 'static) {
+    model(3, move || {
+        let gate = Arc::new(Semaphore::new(2));
+        let held = [gate.acquire().unwrap(), gate.acquire().unwrap()];
+        let (other, gives_up) = (Arc::clone(&gate), gives_up.clone());
+        let first = thread::spawn(move || gives_up(&other));
+        let other = Arc::clone(&gate);
+        let second = thread::spawn(move || assert_eq!(other.acquire().unwrap().count(), 1));
+        drop(held);
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(gate.available_permits(), 2);
+    });
+}
+
+#[test]
+fn who_gives_up_on_permits_leaves_them_to_others() {
+    permits(|gate| gate.acquire_deadline(passed().unwrap()).is_ok());
+}
+
+#[test]
+fn a_dropped_future_leaves_permits_to_others() {
+    permits(|gate| drive!(gate.acquire_many_async(2), 1));
+}
+
+#[test]
+fn who_wants_many_permits_gets_them() {
+    permits(|gate| gate.acquire_many(2).unwrap().count() == 2);
+    permits(|gate| drive!(gate.acquire_many_async(2), TO_THE_END));
+}
+
+#[test]
+fn a_semaphore_that_is_closed_leaves_nobody_waiting() {
+    model(3, || {
+        let gate = Arc::new(Semaphore::new(0));
+        let waiting = [(); 2].map(|()| {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || assert!(gate.acquire().is_err()))
+        });
+        gate.close();
+        let _ = waiting.map(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn all_pass_a_barrier_and_what_they_did_before_is_seen() {
+    model(3, || {
+        let meeting = Arc::new((Barrier::new(2), [(); 2].map(|()| Guarded::new(()))));
+        let other = {
+            let meeting = Arc::clone(&meeting);
+            thread::spawn(move || {
+                meeting.1[0].add_one();
+                let leads = meeting.0.wait().is_leader();
+                assert_eq!(meeting.1[1].read(), 1);
+                leads
+            })
+        };
+        meeting.1[1].add_one();
+        let leads = meeting.0.wait().is_leader();
+        assert_eq!(meeting.1[0].read(), 1);
+        assert_ne!(leads, other.join().unwrap());
     });
 }

@@ -55,28 +55,28 @@
 
 /// A constructor that is `const`, but for loom, whose atomics cannot be made at compile time.
 macro_rules! const_unless_loom {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident() -> $type:ty $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $of:ty)?) -> $type:ty $body:block) => {
         #[cfg(not(loom))]
         $(#[$meta])*
         #[must_use]
         #[allow(clippy::new_without_default, reason = "std's `Once` has none either")]
-        $vis const fn $name() -> $type $body
+        $vis const fn $name($($arg: $of)?) -> $type $body
 
         #[cfg(loom)]
         $(#[$meta])*
         #[must_use]
-        $vis fn $name() -> $type $body
+        $vis fn $name($($arg: $of)?) -> $type $body
     };
 }
 
+mod barrier;
 mod line;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod once;
 pub mod raw;
+mod semaphore;
 
-#[cfg(not(loom))]
-mod barrier;
 #[cfg(not(loom))]
 mod condvar;
 #[cfg(not(loom))]
@@ -92,8 +92,6 @@ mod pool;
 #[cfg(not(loom))]
 mod rwlock;
 #[cfg(not(loom))]
-mod semaphore;
-#[cfg(not(loom))]
 mod single_flight;
 #[cfg(not(loom))]
 mod wait_group;
@@ -101,7 +99,6 @@ mod wait_group;
 pub use once::{Once, OnceState};
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
-#[cfg(not(loom))]
 pub use barrier::{Barrier, BarrierWaitResult};
 #[cfg(not(loom))]
 pub use condvar::{Condvar, WaitTimeoutResult};
@@ -113,7 +110,6 @@ pub use once_lock::{LazyLock, OnceLock};
 pub use pool::{Pool, Pooled};
 #[cfg(not(loom))]
 pub use rwlock::{RwLock, RwLockRead, RwLockReadGuard, RwLockWrite, RwLockWriteGuard};
-#[cfg(not(loom))]
 pub use semaphore::{
     Acquire, AcquireError, AcquireTimeoutError, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
@@ -123,7 +119,6 @@ pub use single_flight::SingleFlight;
 pub use wait_group::WaitGroup;
 
 /// When a time-out from now ends; `None` if that is further off than time goes.
-#[cfg(not(loom))]
 fn deadline_in(timeout: std::time::Duration) -> Option<std::time::Instant> {
     std::time::Instant::now().checked_add(timeout)
 }

@@ -115,14 +115,15 @@ impl Semaphore {
     /// As many permits as there can be.
     pub const MAX_PERMITS: usize = usize::MAX >> 3;
 
-    /// A semaphore with so many permits.
-    ///
-    /// # Panics
-    /// If there are more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
-    #[must_use]
-    pub const fn new(permits: usize) -> Semaphore {
-        assert!(permits <= Semaphore::MAX_PERMITS, "too many permits");
-        Semaphore { state: ShortLock::new(State { permits, closed: false, line: Line::new() }) }
+    const_unless_loom! {
+        /// A semaphore with so many permits.
+        ///
+        /// # Panics
+        /// If there are more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+        pub fn new(permits: usize) -> Semaphore {
+            assert!(permits <= Semaphore::MAX_PERMITS, "too many permits");
+            Semaphore { state: ShortLock::new(State { permits, closed: false, line: Line::new() }) }
+        }
     }
 
     /// Acquires a permit, waiting for one.
