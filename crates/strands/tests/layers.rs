@@ -16,9 +16,6 @@ const MAP: &[(&str, &[&str])] = &[
     ("selection", &["wait"]),
     // To `time` for one thing: to await a receiver of moments.
     ("channel", &["selection", "wait", "primitive", "time"]),
-    // `everyday` for `WaitGroup::go`.
-    ("sync", &["wait", "primitive", "everyday"]),
-    ("channel", &["wait", "primitive"]),
     // `channel` for `mpsc`, and `everyday` for `WaitGroup::go`.
     ("sync", &["wait", "primitive", "channel", "everyday"]),
     ("config", &["stack", "sys"]),
