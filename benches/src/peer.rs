@@ -82,7 +82,7 @@ impl Peer {
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
         match self {
-            Peer::Strands => !workload.locks() || cfg!(feature = "strands-sync"),
+            Peer::Strands => true,
             // One CPU is a question to channels that block threads.
             Peer::Go | Peer::Smol => workload != SpscOneCpu,
             // Without a bound the sieve's generator fills the memory; its select loses messages.
@@ -178,7 +178,6 @@ impl Peer {
 
     fn run_locks_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
         match self {
-            #[cfg(feature = "strands-sync")]
             Peer::Strands => blocking::run_locks::<Strands, Strands>(workload, sizes),
             Peer::May => blocking::run_locks::<May, May>(workload, sizes),
             Peer::Threads => blocking::run_locks::<Threads, Std>(workload, sizes),
@@ -207,7 +206,7 @@ mod tests {
             for target in workload.targets() {
                 let peer = target.peer.map(|name| Peer::parse(name).expect(name));
                 let ours = Peer::parse(target.ours).expect(target.ours);
-                assert!(ours.fits(workload) || workload.locks());
+                assert!(ours.fits(workload));
                 assert!(peer.is_none_or(|peer| peer.fits(workload)));
             }
         }

@@ -1,6 +1,5 @@
 //! strands, through its public API.
 
-#[cfg(feature = "strands-sync")]
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -8,7 +7,6 @@ use std::sync::{
 use std::time::Duration;
 
 use strands::channel::{Receiver, Sender, bounded};
-#[cfg(feature = "strands-sync")]
 use strands::sync::WaitGroup;
 use strands::thread::{Builder, JoinHandle};
 
@@ -83,7 +81,6 @@ impl Channels for Strands {
     }
 }
 
-#[cfg(feature = "strands-sync")]
 blocking_locks!(
     Strands,
     strands::sync::Mutex<u64>,

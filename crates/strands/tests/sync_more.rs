@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 use strands::channel::bounded;
-use strands::sync::mpsc::{self, RecvError, SendError, TryRecvError, TrySendError};
+use strands::sync::mpsc::{self, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 use strands::sync::{Arc, Pool, Pooled, SingleFlight};
 use waiting::KINDS;
 
@@ -220,6 +221,12 @@ fn mpsc_has_the_face_of_std() {
     assert_eq!(tx.send(3), Err(SendError(3)));
     assert_eq!(tx.try_send(4), Err(TrySendError::Disconnected(4)));
 
+    let (tx, rx) = mpsc::channel();
+    assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    tx.send(1).unwrap();
+    assert_eq!(rx.recv_timeout(Duration::from_secs(60)), Ok(1));
+    drop(tx);
+    assert_eq!(rx.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Disconnected));
     let (tx, rx) = mpsc::sync_channel(0);
     let sender = strands::go(move || (0..5).for_each(|n| tx.send(n).unwrap()));
     assert_eq!(rx.into_iter().sum::<i32>(), 10);

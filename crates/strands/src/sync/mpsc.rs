@@ -15,10 +15,6 @@
 //! drop(tx);
 //! assert_eq!(rx.iter().sum::<i32>(), 3);
 //! ```
-//!
-//! # Differences from std
-//!
-//! `recv_timeout` is not there yet.
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
@@ -26,6 +22,7 @@ use crate::channel;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// Makes a channel that holds as many messages as memory does. As [`std::sync::mpsc::channel`].
 #[must_use]
@@ -121,6 +118,19 @@ impl<T> Receiver<T> {
         self.receiver.try_recv().map_err(|error| match error {
             channel::TryRecvError::Empty => TryRecvError::Empty,
             channel::TryRecvError::Disconnected => TryRecvError::Disconnected,
+        })
+    }
+
+    /// Receives the next message, waiting for one for at most `timeout`.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// The time was up, or there is none and all senders are gone.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout).map_err(|error| match error {
+            channel::RecvTimeoutError::Timeout => RecvTimeoutError::Timeout,
+            channel::RecvTimeoutError::Disconnected => RecvTimeoutError::Disconnected,
         })
     }
 
