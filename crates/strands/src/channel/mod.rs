@@ -25,7 +25,7 @@
 //! * When all senders are gone, or either side calls `close`, receivers get what is left, and then
 //!   [`RecvError`]. When all receivers are gone, senders get their message back, and what was left is dropped.
 //! * [`select!`](crate::select) waits for several operations and does one of them; [`Select`] does so over a list
-//!   made at run time. [`after`], [`at`], [`tick`] and [`never`] make receivers of moments.
+//!   made at run time. [`after`], [`at`], [`tick`] and [`never()`] make receivers of moments.
 //! * `send` and `recv` block the goroutine, or else the thread; `send_async` and `recv_async` wait in async code, on
 //!   any executor. All three meet on the same channel.
 //! * For special purposes: [`oneshot`](mod@oneshot) for one message, [`watch`](mod@watch) for the latest value,
