@@ -134,26 +134,38 @@ fn a_select_that_does_not_wait_sees_all_its_arms_at_one_time() {
         let ends: [(Sender<()>, Receiver<()>); 2] = std::array::from_fn(|_| bounded(1));
         ends[0].0.send(()).unwrap();
         let [(to_one, one), (to_other, other)] = ends.clone();
-        let wanderer = start(kind, move || {
-            for n in 0..3000 {
-                ends[(n + 1) % 2].0.send(()).unwrap();
-                ends[n % 2].1.recv().unwrap();
-            }
-        });
-        let is_over = || match &wanderer {
-            Handle::Goroutine(handle) => handle.is_finished(),
-            Handle::Thread(handle) => handle.is_finished(),
+        let [stop, moves] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let wanderer = {
+            let (stop, moves) = (Arc::clone(&stop), Arc::clone(&moves));
+            start(kind, move || {
+                let mut at = 0;
+                while stop.load(SeqCst) == 0 {
+                    ends[1 - at].0.send(()).unwrap();
+                    ends[at].1.recv().unwrap();
+                    at = 1 - at;
+                    moves.fetch_add(1, SeqCst);
+                }
+            })
         };
+        // Many others in between: they give it time to slip by.
+        let idle: Vec<_> = (0..60).map(|_| bounded::<()>(1)).collect();
         let mut select = Select::new();
-        select.recv(&one);
+        let first = select.recv(&one);
+        idle.iter().for_each(|(_, rx)| _ = select.recv(rx));
         select.recv(&other);
-        while !is_over() {
+        for _ in 0..500 {
+            // It is on its way again, after it had to wait for us to put the message back.
+            let moved = moves.load(SeqCst) + 5;
+            while moves.load(SeqCst) < moved {
+                std::thread::yield_now();
+            }
             let operation = select.try_select().expect("one of them has it");
             let (rx, tx) =
-                if operation.index() == 0 { (&one, &to_one) } else { (&other, &to_other) };
+                if operation.index() == first { (&one, &to_one) } else { (&other, &to_other) };
             operation.recv(rx).unwrap();
             tx.send(()).unwrap();
         }
+        stop.store(1, SeqCst);
         wanderer.join();
     }
 }
