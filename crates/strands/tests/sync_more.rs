@@ -9,7 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use strands::channel::bounded;
-use strands::sync::mpsc::{self, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
+use strands::sync::mpsc::{
+    self, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError,
+};
 use strands::sync::{Arc, Pool, Pooled, SingleFlight};
 use waiting::KINDS;
 

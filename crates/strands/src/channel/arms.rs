@@ -187,7 +187,8 @@ impl<T> Drop for RecvArm<'_, T> {
             && let Ok(message) = self.finish()
             && let Flavor::Channel(end) = self.receiver.flavor()
         {
-            end.put_back(message);
+            // It was to be the next.
+            end.put_back(message, 0);
         }
     }
 }

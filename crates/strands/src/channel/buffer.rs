@@ -57,20 +57,6 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// For a message that comes back from one who had received it and went away.
-    pub(super) fn push_front(&mut self, message: T) {
-        match self {
-            Buffer::Ring(ring) => ring.push_front(message),
-            Buffer::Chain(chain) => {
-                chain.len += 1;
-                match chain.blocks.front_mut() {
-                    Some(block) if block.len() < BLOCK => block.push_front(message),
-                    _ => chain.blocks.push_front(VecDeque::from([message])),
-                }
-            }
-        }
-    }
-
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<T> {
         match self {
@@ -145,10 +131,6 @@ mod tests {
                 // Swings between filling and emptying.
                 let filling = (n / 700) % 2 == 0;
                 match state % 16 {
-                    0 => {
-                        buffer.push_front(n);
-                        model.push_front(n);
-                    }
                     choice if (choice < 11) == filling => {
                         buffer.push_back(n);
                         model.push_back(n);

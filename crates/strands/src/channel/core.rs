@@ -15,7 +15,7 @@
 //! # Strays
 //!
 //! An async receiver may have been handed a message and be dropped before it has looked. The message goes to
-//! the next receiver, or else to the front of the buffer, though that be full, or a rendezvous: nothing is lost.
+//! the next receiver, or else waits before the buffer, though that be full, or a rendezvous: nothing is lost.
 //!
 //! Messages only move under the lock; they are dropped, and those who wait are woken, after it was released.
 
@@ -33,7 +33,7 @@ use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::wait::{
     Reason, ShortLock, ShortLockGuard, TIMED_OUT, WaitKind, Waiter, Wake, linger, tried_in_vain,
 };
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, replace, take};
 use std::time::Instant;
 
 /// When the channel is closed, so many are woken between two looks at the lock.
@@ -67,6 +67,8 @@ pub(super) struct Core<T> {
 
 pub(super) struct State<T> {
     buffer: Buffer<T>,
+    /// Messages that came back, with their numbers, in order: they go before the buffer.
+    strays: Vec<(u64, T)>,
     senders: Line<T>,
     receivers: Line<T>,
     /// Those who want to know when the channel may have become ready for something.
@@ -77,6 +79,7 @@ pub(super) struct State<T> {
     reserved: usize,
     /// Receivers that were promised messages, by ticket.
     held: Vec<(u64, Claimed<T>)>,
+    /// Counts the messages that were handed over, and the receivers that were held.
     next_ticket: u64,
 }
 
@@ -123,6 +126,7 @@ impl<T> Core<T> {
         let core = Arc::new(Core {
             state: ShortLock::new(State {
                 buffer: Buffer::new(cap),
+                strays: Vec::new(),
                 senders: Line::new(),
                 receivers: Line::new(),
                 watchers: Line::new(),
@@ -149,7 +153,7 @@ impl<T> Core<T> {
     #[inline]
     pub(super) fn release(&self, state: Guard<'_, T>) {
         // Ordering: Relaxed: who finds it worth while takes the lock.
-        self.hint.store(if state.closed { ANY } else { state.buffer.len() }, Ordering::Relaxed);
+        self.hint.store(if state.closed { ANY } else { state.len() }, Ordering::Relaxed);
         if state.watchers.is_empty() {
             drop(state);
         } else {
@@ -188,7 +192,7 @@ impl<T> Core<T> {
 
     #[inline]
     fn has_room(&self, state: &State<T>) -> bool {
-        self.cap.is_none_or(|cap| state.buffer.len() + state.reserved < cap)
+        self.cap.is_none_or(|cap| state.len() + state.reserved < cap)
     }
 
     #[inline]
@@ -212,7 +216,7 @@ impl<T> Core<T> {
         }
         if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
             // SAFETY: the caller's promise.
-            let wake = receiver.give(unsafe { slot.read() });
+            let wake = state.hand_over(receiver, unsafe { slot.read() });
             drop(state);
             wake.deliver();
             return Sending::Sent;
@@ -346,19 +350,17 @@ impl<T> Core<T> {
         Waited::Closed
     }
 
-    /// Takes back a message that was received by one who has gone away without it.
-    pub(super) fn put_back(&self, message: T) {
-        self.insert(self.lock(), message, Buffer::push_front);
-    }
-
-    fn insert(&self, mut state: Guard<'_, T>, message: T, push: fn(&mut Buffer<T>, T)) {
+    /// Takes back the message that was the `number`th to be handed over, from one who has gone away without it.
+    pub(super) fn put_back(&self, message: T, number: u64) {
+        let mut state = self.lock();
         if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
-            let wake = receiver.give(message);
-            // Room that was kept for it is free.
-            self.release(state);
+            let wake = state.hand_over(receiver, message);
+            drop(state);
             wake.deliver();
         } else {
-            push(&mut state.buffer, message);
+            // In the order in which they were handed over, whoever goes first.
+            let at = state.strays.partition_point(|(other, _)| *other < number);
+            state.strays.insert(at, (number, message));
             self.release(state);
         }
     }
@@ -367,7 +369,7 @@ impl<T> Core<T> {
 
     /// Whether something can be received at once, with `waiter` claimed (null: none), or never any more.
     pub(super) fn can_take(&self, state: &State<T>, waiter: *const Waiter) -> bool {
-        state.closed || state.buffer.len() > 0 || state.senders.has_other_than(waiter)
+        state.closed || state.len() > 0 || state.senders.has_other_than(waiter)
     }
 
     /// What can be received at once.
@@ -376,7 +378,9 @@ impl<T> Core<T> {
     /// The slot is empty and the caller's.
     #[inline(always)]
     pub(super) unsafe fn take(&self, state: &mut State<T>, slot: &Slot<T>) -> Offer<T> {
-        if let Some(message) = state.buffer.pop_front() {
+        let next =
+            if state.strays.is_empty() { state.buffer.pop_front() } else { state.pop_stray() };
+        if let Some(message) = next {
             // SAFETY: the caller's promise.
             unsafe { slot.write(message) };
             let wake = if state.senders.is_empty() { None } else { self.fill(state) };
@@ -553,9 +557,9 @@ impl<T> Core<T> {
         state.closed = true;
         self.hint.store(ANY, Ordering::Relaxed);
         let left = if discard {
-            std::mem::replace(&mut state.buffer, Buffer::nothing())
+            (take(&mut state.strays), replace(&mut state.buffer, Buffer::nothing()))
         } else {
-            Buffer::nothing()
+            (Vec::new(), Buffer::nothing())
         };
         self.wake_all(state, |state| {
             let waiting = state.receivers.claim_first(Kind::Closed);
@@ -564,16 +568,20 @@ impl<T> Core<T> {
         });
         // With no lock held: a message's `Drop` may do anything, panic included. If one panics the rest is
         // leaked, as in crossbeam-channel: were it dropped while unwinding, a second panic would abort.
-        let mut left = ManuallyDrop::new(left);
-        while let Some(message) = left.pop_front() {
+        let (strays, buffer) = left;
+        let (mut strays, mut buffer) = (ManuallyDrop::new(strays), ManuallyDrop::new(buffer));
+        while let Some(message) = strays.pop() {
             drop(message);
         }
-        drop(ManuallyDrop::into_inner(left));
+        while let Some(message) = buffer.pop_front() {
+            drop(message);
+        }
+        drop((ManuallyDrop::into_inner(strays), ManuallyDrop::into_inner(buffer)));
     }
 
     pub(super) fn len(&self) -> usize {
-        let len = self.lock().buffer.len();
-        // A stray does not count.
+        let len = self.lock().len();
+        // A stray does not count where there would be no room for it.
         self.cap.map_or(len, |cap| len.min(cap))
     }
 
@@ -584,7 +592,7 @@ impl<T> Core<T> {
     pub(super) fn is_full(&self) -> bool {
         self.cap.is_some_and(|cap| {
             let state = self.lock();
-            state.buffer.len() + state.reserved >= cap
+            state.len() + state.reserved >= cap
         })
     }
 
@@ -599,6 +607,24 @@ impl<T> Core<T> {
 }
 
 impl<T> State<T> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.buffer.len() + self.strays.len()
+    }
+
+    #[cold]
+    fn pop_stray(&mut self) -> Option<T> {
+        (!self.strays.is_empty()).then(|| self.strays.remove(0).1)
+    }
+
+    /// Gives the message to one who waits for it.
+    #[inline]
+    fn hand_over(&mut self, receiver: Claimed<T>, message: T) -> Wake {
+        self.next_ticket += 1;
+        receiver.set_ticket(self.next_ticket);
+        receiver.give(message)
+    }
+
     pub(super) fn senders(&mut self) -> &mut Line<T> {
         &mut self.senders
     }

@@ -120,7 +120,7 @@ impl<T> RecvWait<T> {
         }
         drop(state);
         if let Some(Ok(message)) = this.finish() {
-            core.put_back(message);
+            core.put_back(message, this.place.ticket());
         }
     }
 }

@@ -48,8 +48,9 @@
 //!   a channel of capacity `cap` happens before the `n + cap`th send returns. The drop of the last sender, and
 //!   `close`, happen before a receive returns `RecvError` for it. As in Go's memory model.
 //! * **Waiting.** `try_` variants and a select with `default` do not wait for others (beyond a lock that is held
-//!   for a few instructions, and the one case that [`Receiver::try_recv`] names). A goroutine that tries in vain
-//!   again and again gives others a turn now and then.
+//!   for a few instructions, and the one case that [`Receiver::try_recv`] names). A goroutine that
+//!   tries hundreds of times in vain, and does nothing else, gives others a turn: what it polls for may have to
+//!   be done on its very thread. So do not poll with a lock of `std::sync` held.
 //!
 //! # What differs from crossbeam-channel
 //!

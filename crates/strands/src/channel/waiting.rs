@@ -123,7 +123,7 @@ pub(super) struct Place<T> {
     in_line: Cell<bool>,
     /// Which arm of its select it is.
     index: Cell<usize>,
-    /// Who waits for the promised message: see `Core`.
+    /// Who waits for the promised message; and of one who was handed a message, its number: see `Core`.
     ticket: Cell<u64>,
     _pinned: PhantomPinned,
 }
@@ -160,7 +160,8 @@ impl<T> Place<T> {
         self.index.set(index);
     }
 
-    /// Who waits for the message promised here. For its owner, after [`Kind::Partner`].
+    /// Who waits for the message promised here, after [`Kind::Partner`]; the number of the message handed over, after
+    /// [`Kind::Passed`]. For its owner.
     pub(super) fn ticket(&self) -> u64 {
         self.ticket.get()
     }
@@ -313,7 +314,7 @@ impl<T> Claimed<T> {
         ptr::eq(self.0.as_ptr(), place)
     }
 
-    /// Tells a promise who waits for its message.
+    /// Tells a promise who waits for its message, or a receiver the number of its own.
     pub(super) fn set_ticket(&self, ticket: u64) {
         self.place().ticket.set(ticket);
     }

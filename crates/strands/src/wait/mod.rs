@@ -98,6 +98,7 @@ thread_local! {
 #[inline]
 pub(crate) fn set_current(task: *const TaskHeader) {
     CURRENT.set(task);
+    TRIES.set(0);
 }
 
 /// The goroutine that runs on this thread, if one does.
@@ -108,19 +109,22 @@ pub(crate) fn current() -> Option<NonNull<TaskHeader>> {
     NonNull::new(CURRENT.get().cast_mut())
 }
 
-/// After so many tries in vain a goroutine gives others a turn.
-const PATIENCE: u32 = 32;
+/// After so many tries in vain in one turn a goroutine gives others a turn. It is polling, then; one that
+/// merely looks now and then, perhaps with a thread's lock in its hands, is not to be suspended by that.
+const PATIENCE: u32 = 256;
 
-/// Something was tried that would have had to wait, and may be tried again at once: now and then a goroutine
-/// gives others a turn, for what it polls for may have to be done on its very thread.
+thread_local! {
+    /// In this turn.
+    static TRIES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Something was tried that would have had to wait, and may be tried again at once: a goroutine that does nothing
+/// else gives others a turn, for what it polls for may have to be done on its very thread.
 ///
 /// Never inlined, as [`current`].
 #[cold]
 #[inline(never)]
 pub(crate) fn tried_in_vain() {
-    thread_local! {
-        static TRIES: Cell<u32> = const { Cell::new(0) };
-    }
     let tries = TRIES.get() + 1;
     TRIES.set(tries % PATIENCE);
     if tries == PATIENCE

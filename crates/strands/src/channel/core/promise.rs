@@ -13,7 +13,6 @@
 
 use super::{Core, Guard, Overflow, State};
 use crate::channel::SendError;
-use crate::channel::buffer::Buffer;
 use crate::channel::waiting::{Claimed, Kind, Place, Slot};
 use crate::wait::{Reason, WaitKind, Waiter, Wake};
 
@@ -59,7 +58,7 @@ impl<T> Core<T> {
         chosen: Chosen,
         message: T,
     ) -> Result<(), SendError<T>> {
-        let state = match chosen {
+        let mut state = match chosen {
             Chosen::Closed => return Err(SendError(message)),
             Chosen::Free => {
                 return self.send(message, None).map_err(|error| SendError(error.into_inner()));
@@ -72,7 +71,7 @@ impl<T> Core<T> {
             Chosen::Partner(ticket) => {
                 let mut state = self.lock();
                 if let Some(receiver) = state.let_go(ticket) {
-                    let wake = receiver.give(message);
+                    let wake = state.hand_over(receiver, message);
                     drop(state);
                     wake.deliver();
                     return Ok(());
@@ -84,7 +83,15 @@ impl<T> Core<T> {
         if state.closed {
             return Err(SendError(message));
         }
-        self.insert(state, message, Buffer::push_back);
+        if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
+            let wake = state.hand_over(receiver, message);
+            // Room that was kept for it is free.
+            self.release(state);
+            wake.deliver();
+        } else {
+            state.buffer.push_back(message);
+            self.release(state);
+        }
         Ok(())
     }
 
