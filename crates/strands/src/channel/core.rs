@@ -39,6 +39,9 @@ use std::time::Instant;
 /// When the channel is closed, so many are woken between two looks at the lock.
 const BATCH: usize = 32;
 
+/// So many messages in an unbounded channel are worth while.
+const ENOUGH: usize = 128;
+
 /// A hint that there is something for everybody.
 const ANY: usize = usize::MAX;
 
@@ -55,8 +58,8 @@ pub(super) enum Overflow {
 
 pub(super) struct Core<T> {
     state: ShortLock<State<T>>,
-    /// How many messages the buffer holds, [`ANY`] when the channel is closed: for threads that look whether it
-    /// is worth while to take the lock. Written under the lock.
+    /// About how many messages there are, [`ANY`] when the channel has been closed: for threads that look whether
+    /// it is worth while to take the lock, and do so for a moment only. Written under the lock.
     hint: AtomicUsize,
     /// `None`: no bound.
     cap: Option<usize>,
@@ -75,8 +78,9 @@ pub(super) struct State<T> {
     watchers: Line<T>,
     /// One side is gone, or has said so. Nobody waits any more, from here on.
     closed: bool,
-    /// Room in the buffer that was promised to arms which have yet to make their messages.
-    reserved: usize,
+    /// How many strays there are, and how much room in the buffer was promised to arms which have yet to make
+    /// their messages. Most often 0, so that most often nothing else need be looked at.
+    special: usize,
     /// Receivers that were promised messages, by ticket.
     held: Vec<(u64, Claimed<T>)>,
     /// Counts the messages that were handed over, and the receivers that were held.
@@ -114,7 +118,7 @@ pub(super) enum Receiving<'a, T> {
     Closed,
 }
 
-/// How waiting to send ended.
+/// How waiting ended.
 enum Waited {
     Done,
     TimedOut,
@@ -131,7 +135,7 @@ impl<T> Core<T> {
                 receivers: Line::new(),
                 watchers: Line::new(),
                 closed: false,
-                reserved: 0,
+                special: 0,
                 held: Vec::new(),
                 next_ticket: 0,
             }),
@@ -153,7 +157,7 @@ impl<T> Core<T> {
     #[inline]
     pub(super) fn release(&self, state: Guard<'_, T>) {
         // Ordering: Relaxed: who finds it worth while takes the lock.
-        self.hint.store(if state.closed { ANY } else { state.len() }, Ordering::Relaxed);
+        self.hint.store(state.buffer.len() + state.special, Ordering::Relaxed);
         if state.watchers.is_empty() {
             drop(state);
         } else {
@@ -192,7 +196,7 @@ impl<T> Core<T> {
 
     #[inline]
     fn has_room(&self, state: &State<T>) -> bool {
-        self.cap.is_none_or(|cap| state.len() + state.reserved < cap)
+        self.cap.is_none_or(|cap| state.buffer.len() + state.special < cap)
     }
 
     #[inline]
@@ -267,7 +271,7 @@ impl<T> Core<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(
         &self,
         message: T,
@@ -306,19 +310,23 @@ impl<T> Core<T> {
             return Sending::Full(state);
         }
         drop(state);
-        linger(|| {
-            let hint = self.hint.load(Ordering::Relaxed);
-            hint == ANY || self.cap.is_none_or(|cap| hint < cap)
-        });
+        let cap = self.cap.unwrap_or(ANY);
+        let room = || match self.hint.load(Ordering::Relaxed) {
+            ANY => ANY,
+            len => cap.saturating_sub(len),
+        };
+        linger(room, cap.div_ceil(2));
         // SAFETY: the caller's promise.
         unsafe { self.start_send(slot) }
     }
 
     /// Waits for a receiver or for room.
     ///
+    /// Not inlined: what need not wait has few registers to save.
+    ///
     /// # Safety
     /// As for `start_send`, for which `Done` is to have been sent.
-    #[inline]
+    #[inline(never)]
     unsafe fn wait_to_send<'a>(
         &'a self,
         mut state: Guard<'a, T>,
@@ -361,6 +369,7 @@ impl<T> Core<T> {
             // In the order in which they were handed over, whoever goes first.
             let at = state.strays.partition_point(|(other, _)| *other < number);
             state.strays.insert(at, (number, message));
+            state.special += 1;
             self.release(state);
         }
     }
@@ -372,28 +381,17 @@ impl<T> Core<T> {
         state.closed || state.len() > 0 || state.senders.has_other_than(waiter)
     }
 
-    /// What can be received at once.
+    /// What can be received at once, by one who cannot wait for a promise.
     ///
     /// # Safety
     /// The slot is empty and the caller's.
-    #[inline(always)]
     pub(super) unsafe fn take(&self, state: &mut State<T>, slot: &Slot<T>) -> Offer<T> {
-        let next =
-            if state.strays.is_empty() { state.buffer.pop_front() } else { state.pop_stray() };
-        if let Some(message) = next {
+        if let Some(message) = state.pop_special() {
             // SAFETY: the caller's promise.
             unsafe { slot.write(message) };
-            let wake = if state.senders.is_empty() { None } else { self.fill(state) };
-            return Offer::Message(wake);
+            return Offer::Message(self.fill(state));
         }
-        if state.senders.is_empty() {
-            return Offer::Nothing;
-        }
-        // In a rendezvous, or if all room is promised.
-        let sender = state
-            .senders
-            .claim_first_by(|place| if place.is_promise() { Kind::Partner } else { Kind::Passed });
-        match sender {
+        match state.claim_sender() {
             None => Offer::Nothing,
             Some(promise) if promise.is_promise() => Offer::Promise(promise),
             Some(sender) => {
@@ -406,6 +404,7 @@ impl<T> Core<T> {
     }
 
     /// There is room in the buffer, perhaps: gives it to the first who waits for it.
+    #[inline(never)]
     fn fill(&self, state: &mut State<T>) -> Option<Wake> {
         if !self.has_room(state) {
             return None;
@@ -414,7 +413,7 @@ impl<T> Core<T> {
             .senders
             .claim_first_by(|place| if place.is_promise() { Kind::Room } else { Kind::Passed })?;
         if sender.is_promise() {
-            state.reserved += 1;
+            state.special += 1;
             return Some(sender.dismiss());
         }
         let (message, wake) = sender.take();
@@ -432,24 +431,40 @@ impl<T> Core<T> {
         mut state: Guard<'a, T>,
         slot: &Slot<T>,
     ) -> Receiving<'a, T> {
+        // As `take`, but each way to its end at once: half of a rendezvous is moving results about.
         loop {
-            // SAFETY: the caller's promise.
-            match unsafe { self.take(&mut state, slot) } {
-                Offer::Message(wake) => {
+            let next =
+                if state.special == 0 { state.buffer.pop_front() } else { state.pop_special() };
+            if let Some(message) = next {
+                // SAFETY: the caller's promise.
+                unsafe { slot.write(message) };
+                if state.senders.is_empty() {
                     self.release(state);
-                    drop(wake);
-                    return Receiving::Received;
-                }
-                Offer::Promise(promise) => {
-                    // SAFETY: as above.
-                    if unsafe { self.await_promise(state, promise, slot) } {
-                        return Receiving::Received;
+                } else {
+                    let wake = self.fill(&mut state);
+                    self.release(state);
+                    if let Some(wake) = wake {
+                        wake.deliver();
                     }
-                    state = self.lock();
                 }
-                Offer::Nothing if state.closed => return Receiving::Closed,
-                Offer::Nothing => return Receiving::Empty(state),
+                return Receiving::Received;
             }
+            let Some(sender) = state.claim_sender() else {
+                return if state.closed { Receiving::Closed } else { Receiving::Empty(state) };
+            };
+            if !sender.is_promise() {
+                let (message, wake) = sender.take();
+                // SAFETY: as above.
+                unsafe { slot.write(message) };
+                self.release(state);
+                wake.deliver();
+                return Receiving::Received;
+            }
+            // SAFETY: as above.
+            if unsafe { self.await_promise(state, sender, slot) } {
+                return Receiving::Received;
+            }
+            state = self.lock();
         }
     }
 
@@ -469,36 +484,44 @@ impl<T> Core<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let slot = Slot::empty();
-        // SAFETY: it is empty, and ours; and then the message is in it.
-        unsafe { self.recv_into(&slot, deadline) }.map(|()| unsafe { slot.read() })
+        // SAFETY: it is empty, and ours.
+        match unsafe { self.start_recv(self.lock(), &slot) } {
+            // SAFETY: the message is in it.
+            Receiving::Received => Ok(unsafe { slot.read() }),
+            Receiving::Closed => Err(RecvTimeoutError::Disconnected),
+            // SAFETY: it is empty, and ours.
+            Receiving::Empty(state) => match unsafe { self.wait_to_recv(state, &slot, deadline) } {
+                // SAFETY: the message is in it.
+                Waited::Done => Ok(unsafe { slot.read() }),
+                Waited::TimedOut => Err(RecvTimeoutError::Timeout),
+                Waited::Closed => Err(RecvTimeoutError::Disconnected),
+            },
+        }
     }
 
-    /// Receives a message into the slot.
+    /// Waits for a message, until it is in the slot.
+    ///
+    /// Not inlined: what need not wait has few registers to save.
     ///
     /// # Safety
     /// The slot is empty and the caller's.
-    #[inline(always)]
-    unsafe fn recv_into(
-        &self,
+    #[inline(never)]
+    unsafe fn wait_to_recv<'a>(
+        &'a self,
+        mut state: Guard<'a, T>,
         slot: &Slot<T>,
         deadline: Option<Instant>,
-    ) -> Result<(), RecvTimeoutError> {
+    ) -> Waited {
         loop {
-            // SAFETY: the caller's promise.
-            let mut state = match unsafe { self.start_recv(self.lock(), slot) } {
-                Receiving::Received => return Ok(()),
-                Receiving::Closed => return Err(RecvTimeoutError::Disconnected),
-                Receiving::Empty(state) => state,
-            };
             let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
             if waiter.is_thread() {
-                // SAFETY: as above.
+                // SAFETY: the caller's promise.
                 state = match unsafe { self.recv_after_lingering(state, slot) } {
-                    Receiving::Received => return Ok(()),
-                    Receiving::Closed => return Err(RecvTimeoutError::Disconnected),
+                    Receiving::Received => return Waited::Done,
+                    Receiving::Closed => return Waited::Closed,
                     Receiving::Empty(state) => state,
                 };
             }
@@ -508,16 +531,33 @@ impl<T> Core<T> {
             self.release(state);
             let token = waiter.park(Reason::on(WaitKind::Receive, self.address()), deadline);
             if token == Kind::Passed.token(0) {
-                return Ok(());
+                return Waited::Done;
             }
             if token == TIMED_OUT {
                 self.lock().receivers.leave(&place);
-                return Err(RecvTimeoutError::Timeout);
+                return Waited::TimedOut;
             }
             if token == Kind::Closed.token(0) {
-                return Err(RecvTimeoutError::Disconnected);
+                return Waited::Closed;
             }
+            state = self.lock();
+            // A promise was broken: all begins anew.
+            // SAFETY: the caller's promise.
+            state = match unsafe { self.recv_anew(state, slot) } {
+                Receiving::Received => return Waited::Done,
+                Receiving::Closed => return Waited::Closed,
+                Receiving::Empty(state) => state,
+            };
         }
+    }
+
+    /// # Safety
+    /// As for `start_recv`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn recv_anew<'a>(&'a self, state: Guard<'a, T>, slot: &Slot<T>) -> Receiving<'a, T> {
+        // SAFETY: the caller's promise.
+        unsafe { self.start_recv(state, slot) }
     }
 
     /// As `send_after_lingering`.
@@ -535,7 +575,7 @@ impl<T> Core<T> {
             return Receiving::Empty(state);
         }
         drop(state);
-        linger(|| self.hint.load(Ordering::Relaxed) != 0);
+        linger(|| self.hint.load(Ordering::Relaxed), self.cap.unwrap_or(ENOUGH).div_ceil(2));
         // SAFETY: the caller's promise.
         unsafe { self.start_recv(self.lock(), slot) }
     }
@@ -557,6 +597,7 @@ impl<T> Core<T> {
         state.closed = true;
         self.hint.store(ANY, Ordering::Relaxed);
         let left = if discard {
+            state.special -= state.strays.len();
             (take(&mut state.strays), replace(&mut state.buffer, Buffer::nothing()))
         } else {
             (Vec::new(), Buffer::nothing())
@@ -592,7 +633,7 @@ impl<T> Core<T> {
     pub(super) fn is_full(&self) -> bool {
         self.cap.is_some_and(|cap| {
             let state = self.lock();
-            state.len() + state.reserved >= cap
+            state.buffer.len() + state.special >= cap
         })
     }
 
@@ -612,9 +653,23 @@ impl<T> State<T> {
         self.buffer.len() + self.strays.len()
     }
 
+    /// The first sender in line: in a rendezvous, or if all room is promised.
+    #[inline]
+    fn claim_sender(&mut self) -> Option<Claimed<T>> {
+        self.senders.claim_first_by(
+            |place| {
+                if place.is_promise() { Kind::Partner } else { Kind::Passed }
+            },
+        )
+    }
+
     #[cold]
-    fn pop_stray(&mut self) -> Option<T> {
-        (!self.strays.is_empty()).then(|| self.strays.remove(0).1)
+    fn pop_special(&mut self) -> Option<T> {
+        if self.strays.is_empty() {
+            return self.buffer.pop_front();
+        }
+        self.special -= 1;
+        Some(self.strays.remove(0).1)
     }
 
     /// Gives the message to one who waits for it.

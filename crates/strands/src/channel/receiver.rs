@@ -60,16 +60,21 @@ impl<T> Receiver<T> {
         RecvArm::new(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
             Flavor::Channel(end) => end.recv(deadline),
-            Flavor::Timed(source) => source.recv(deadline),
-            Flavor::Never => {
-                super::timed::wait_until(deadline);
-                Err(RecvTimeoutError::Timeout)
-            }
+            Flavor::Timed(_) | Flavor::Never => self.recv_moment(deadline),
         }
+    }
+
+    #[cold]
+    fn recv_moment(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        if let Flavor::Timed(source) = &self.flavor {
+            return source.recv(deadline);
+        }
+        super::timed::wait_until(deadline);
+        Err(RecvTimeoutError::Timeout)
     }
 
     /// Receives the next message, waiting for one if there is none.

@@ -267,7 +267,7 @@ impl Waiter {
     #[cold]
     fn park_thread(&self, parker: &ThreadParker, why: Reason, mut deadline: Option<Instant>) {
         #[cfg(not(loom))]
-        linger(|| self.finished.load(Ordering::Relaxed) != 0);
+        linger(|| self.finished.load(Ordering::Relaxed), 1);
         // Ordering: Acquire pairs with the Release in `finish`: the value is there.
         while self.finished.load(Ordering::Acquire) == 0 {
             let in_time = parker.sleep(why, deadline);
@@ -353,12 +353,18 @@ impl Wake {
     /// Wakes the task. Call it with no lock held: it may enter the kernel, or an executor.
     #[inline]
     pub(crate) fn deliver(self) {
-        drop(self);
+        match self.0 {
+            Woken::Goroutine(task) => {
+                std::mem::forget(self);
+                // SAFETY: as in `drop`.
+                unsafe { (task.as_ref().vtable.unpark)(task) };
+            }
+            Woken::Thread(_) | Woken::Future(_) => drop(self),
+        }
     }
-}
 
-impl Wake {
     #[cold]
+    #[inline(never)]
     fn wake_other(&mut self) {
         match &mut self.0 {
             Woken::Goroutine(_) => {}

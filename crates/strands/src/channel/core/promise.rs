@@ -3,7 +3,7 @@
 //! An arm of a select that sends makes its message only when it has been chosen, after the lock was released;
 //! see [`SendArm`](crate::channel::SendArm). What it is chosen for is kept for it until then:
 //!
-//! * **room**: a place in the buffer, counted in `reserved`. Whoever comes meanwhile finds the buffer that
+//! * **room**: a place in the buffer, counted in `special`. Whoever comes meanwhile finds the buffer that
 //!   much smaller; perhaps so small that it is both empty and full. Then the channel is a rendezvous for as
 //!   long: it passes messages from hand to hand, and does not wait for the one that is being made.
 //! * **a partner**, in a rendezvous: a receiver that has been claimed and not been finished, found in `held`
@@ -44,7 +44,7 @@ impl<T> Core<T> {
         } else if self.overflow != Overflow::Wait || self.cap.is_none() {
             Some(Chosen::Free)
         } else if self.has_room(state) {
-            state.reserved += 1;
+            state.special += 1;
             Some(Chosen::Room)
         } else {
             let receiver = state.receivers.claim_first(Kind::Passed)?;
@@ -65,7 +65,7 @@ impl<T> Core<T> {
             }
             Chosen::Room => {
                 let mut state = self.lock();
-                state.reserved -= 1;
+                state.special -= 1;
                 state
             }
             Chosen::Partner(ticket) => {
@@ -101,7 +101,7 @@ impl<T> Core<T> {
             Chosen::Free | Chosen::Closed => {}
             Chosen::Room => {
                 let mut state = self.lock();
-                state.reserved -= 1;
+                state.special -= 1;
                 let wake = self.fill(&mut state);
                 self.release(state);
                 drop(wake);
