@@ -66,6 +66,8 @@ pub mod channel;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+pub mod context;
+#[cfg(not(loom))]
 mod everyday;
 #[cfg(not(loom))]
 pub mod runtime;

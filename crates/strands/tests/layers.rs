@@ -22,6 +22,10 @@ const MAP: &[(&str, &[&str])] = &[
     ("thread", &["everyday", "identity", "sched", "selection", "wait"]),
     ("runtime", &["config", "sched"]),
     ("time", &["everyday", "identity", "sched", "thread", "wait"]),
+    (
+        "context",
+        &["channel", "everyday", "identity", "sched", "selection", "sys", "thread", "wait"],
+    ),
     ("lib", &["everyday", "selection", "thread"]),
 ];
 

@@ -59,6 +59,8 @@ pub(super) struct Core<T> {
     /// `None`: no bound.
     cap: Option<usize>,
     overflow: Overflow,
+    /// See [`signal`](super::signal): no handle closes it.
+    is_signal: bool,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
@@ -103,7 +105,17 @@ pub(super) enum Chosen {
 
 impl<T> Core<T> {
     pub(super) fn ends(cap: Option<usize>, overflow: Overflow) -> (SendEnd<T>, RecvEnd<T>) {
-        let core = Arc::new(Core {
+        let core = Arc::new(Core::new(cap, overflow, false));
+        (SendEnd(Arc::clone(&core)), RecvEnd(core))
+    }
+
+    /// The one end of a channel to which nothing is sent.
+    pub(super) fn signal() -> RecvEnd<T> {
+        RecvEnd(Arc::new(Core::new(Some(0), Overflow::Wait, true)))
+    }
+
+    fn new(cap: Option<usize>, overflow: Overflow, is_signal: bool) -> Core<T> {
+        Core {
             state: ShortLock::new(State {
                 buffer: Buffer::new(cap),
                 senders: Line::new(),
@@ -116,10 +128,10 @@ impl<T> Core<T> {
             }),
             cap,
             overflow,
+            is_signal,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
-        });
-        (SendEnd(Arc::clone(&core)), RecvEnd(core))
+        }
     }
 
     #[inline]
@@ -503,6 +515,10 @@ impl<T> Core<T> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+
+    pub(super) fn is_signal(&self) -> bool {
+        self.is_signal
     }
 
     /// Lets all go who wait. What is left is dropped if nobody can receive it.
