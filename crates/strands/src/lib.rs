@@ -70,6 +70,8 @@ pub mod context;
 #[cfg(not(loom))]
 mod everyday;
 #[cfg(not(loom))]
+pub mod group;
+#[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
 mod sched;

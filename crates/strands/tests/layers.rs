@@ -26,6 +26,7 @@ const MAP: &[(&str, &[&str])] = &[
         "context",
         &["channel", "everyday", "identity", "sched", "selection", "sys", "thread", "wait"],
     ),
+    ("group", &["channel", "context", "everyday", "wait"]),
     ("lib", &["everyday", "selection", "thread"]),
 ];
 
