@@ -72,6 +72,8 @@ mod everyday;
 #[cfg(not(loom))]
 pub mod group;
 #[cfg(not(loom))]
+pub mod local;
+#[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
 mod sched;

@@ -27,11 +27,13 @@ const MAP: &[(&str, &[&str])] = &[
         &["channel", "everyday", "identity", "sched", "selection", "sys", "thread", "wait"],
     ),
     ("group", &["channel", "context", "everyday", "wait"]),
+    ("local", &["sched"]),
     ("lib", &["everyday", "selection", "thread"]),
 ];
 
 /// The crate's macros.
-const MACROS: &[&str] = &["select", "select_biased", "crossbeam_channel_internal"];
+const MACROS: &[&str] =
+    &["select", "select_biased", "crossbeam_channel_internal", "goroutine_local"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

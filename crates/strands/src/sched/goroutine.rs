@@ -40,6 +40,7 @@
 //! | `ENDED` | the result is in `body`, the goroutine is done with the record | freed by the handle |
 
 use super::here::Here;
+use super::locals::{Locals, Owner};
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::Class;
@@ -47,7 +48,7 @@ use crate::sys;
 use crate::wait::{FIRST_FREE, Waiter};
 use std::alloc::Layout;
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
@@ -70,6 +71,8 @@ pub(crate) struct Goroutine {
     pub(super) birth: Birth,
     /// An `Arc<Identity>`, made when first asked for (or at birth, for a named one); null until then.
     identity: AtomicPtr<Identity>,
+    /// What it has of `goroutine_local!`s; while fresh, what it inherits.
+    locals: Owner,
     class: Class,
 }
 
@@ -91,8 +94,9 @@ pub(super) const WAKER_TAG: usize = 4;
 const JOINED: usize = FIRST_FREE;
 
 struct Vtable {
-    /// Runs the closure to its end, on the goroutine's own stack.
-    run: unsafe fn(NonNull<Goroutine>),
+    /// Runs the closure to its end, on the goroutine's own stack. In the cell is the record, until it must not
+    /// be touched any more.
+    run: unsafe fn(NonNull<Goroutine>, &Cell<*const Goroutine>),
     /// Frees the record, whose result has been taken or dropped.
     free: unsafe fn(NonNull<Goroutine>),
     /// Where the result is, from the record's start.
@@ -130,6 +134,7 @@ pub(crate) struct Traits {
     pub(crate) name: Option<Box<str>>,
     pub(crate) birth: Birth,
     pub(crate) class: Class,
+    pub(crate) locals: Option<Box<Locals>>,
 }
 
 impl<F, T, C> Packet<F, T, C>
@@ -145,7 +150,7 @@ where
 
     /// # Safety
     /// As for [`Goroutine::run`].
-    unsafe fn run(head: NonNull<Goroutine>) {
+    unsafe fn run(head: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
         let this = head.cast::<Self>().as_ptr();
         // SAFETY: the record stays alive until `ENDED` or the free below.
         let body = unsafe { (*this).body.get() };
@@ -174,6 +179,10 @@ where
         }
         // SAFETY: read out once, here.
         let completion = unsafe { ManuallyDrop::take(&mut *(*this).completion.get()) };
+        // SAFETY: alive until the swap below, and it is the goroutine itself that ends them.
+        unsafe { (*this).head.locals.end() };
+        // What user code may still run below (a waker, a result's drop) finds no record.
+        own.set(ptr::null());
         // Ordering: Release hands the result to the handle's owner, who reads `join` with Acquire;
         // Acquire makes the waiter's frame, the waker or the owner's last accesses visible to us.
         // SAFETY: alive until this swap at least.
@@ -262,6 +271,7 @@ where
                 id: traits.id,
                 birth: traits.birth,
                 identity: AtomicPtr::new(identity),
+                locals: Owner::new(traits.locals),
                 class: traits.class,
             },
             body: UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) }),
@@ -275,10 +285,11 @@ impl Goroutine {
     /// Runs the goroutine from its first instruction to its last.
     ///
     /// # Safety
-    /// The caller is on the goroutine's own stack, and this is its one start.
-    pub(super) unsafe fn run(this: NonNull<Goroutine>) {
+    /// The caller is on the goroutine's own stack, and this is its one start. `own` is where the goroutine
+    /// itself finds its record.
+    pub(super) unsafe fn run(this: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
         // SAFETY: the caller's promise; the record is alive until the goroutine has ended.
-        unsafe { (this.as_ref().vtable.run)(this) };
+        unsafe { (this.as_ref().vtable.run)(this, own) };
     }
 
     /// Frees the record.
@@ -288,6 +299,11 @@ impl Goroutine {
     pub(super) unsafe fn free(this: NonNull<Goroutine>) {
         // SAFETY: the caller's promise.
         unsafe { (this.as_ref().vtable.free)(this) };
+    }
+
+    /// Its `goroutine_local!`s. For the goroutine itself.
+    pub(super) fn locals(&self) -> &Owner {
+        &self.locals
     }
 
     /// The class of its stack.

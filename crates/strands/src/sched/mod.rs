@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `goroutine`, `started` | a goroutine's two records, from birth to end |
 //! | `spawn`, `join` | making goroutines, and the handle's side |
+//! | `locals` | values per goroutine, and their inheritance |
 //! | `worker` | the loop: what runs next, searching, sleeping |
 //! | `processor` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
@@ -68,6 +69,7 @@ mod goroutine;
 mod here;
 pub(crate) mod idle;
 mod join;
+pub(crate) mod locals;
 mod monitor;
 mod panic_count;
 pub(crate) mod parker;
