@@ -39,7 +39,7 @@ use std::sync::Arc;
 ///
 /// Clones are the same group, so that one of its goroutines can start others. A group that is dropped without
 /// `wait` leaves its goroutines alone; its context is cancelled when the last of them has ended, if nobody has the
-/// group then.
+/// group then. What borrows local things belongs in a [`try_scope`](crate::try_scope).
 ///
 /// # What differs from Go
 ///

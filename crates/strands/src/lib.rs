@@ -80,6 +80,8 @@ mod sched;
 #[cfg(not(loom))]
 mod stack;
 #[cfg(not(loom))]
+mod structured;
+#[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
 pub mod time;
@@ -96,6 +98,10 @@ mod sched {
 pub use everyday::{blocking, go, run, sleep, yield_now};
 #[cfg(not(loom))]
 pub use strands_macros::{main, test};
+#[cfg(not(loom))]
+pub use structured::{
+    Failed, Supervisor, TryJoinHandle, TryScope, supervise, try_scope, try_scope_with,
+};
 #[cfg(not(loom))]
 pub use thread::{JoinHandle, Scope, ScopedJoinHandle, scope};
 

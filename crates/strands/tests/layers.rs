@@ -28,7 +28,8 @@ const MAP: &[(&str, &[&str])] = &[
     ),
     ("group", &["channel", "context", "everyday", "wait"]),
     ("local", &["sched"]),
-    ("lib", &["everyday", "selection", "thread"]),
+    ("structured", &["context", "thread", "wait"]),
+    ("lib", &["everyday", "selection", "structured", "thread"]),
 ];
 
 /// The crate's macros.

@@ -137,22 +137,38 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let state = State { running: 0, panicked: 0, waiter: ptr::null() };
-    let scope = Scope {
-        children: Arc::new(Children(ShortLock::new(state))),
-        scope: PhantomData,
-        env: PhantomData,
-    };
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let panicked = scope.children.wait();
-    match result {
-        Err(payload) => resume_unwind(payload),
-        Ok(_) if panicked => panic!("a scoped goroutine panicked"),
-        Ok(value) => value,
+    // SAFETY: all that is done with it is done in `enclose`.
+    let scope = unsafe { Scope::new() };
+    match scope.enclose(|| f(&scope)) {
+        (Err(payload), _) => resume_unwind(payload),
+        (Ok(_), true) => panic!("a scoped goroutine panicked"),
+        (Ok(value), false) => value,
     }
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    /// A scope without children.
+    ///
+    /// # Safety
+    /// Nobody gets at it but the body of [`enclose`](Scope::enclose), which is called once, and where `'scope`
+    /// and `'env` are such as `scope` declares them: they last until it has returned.
+    pub(crate) unsafe fn new() -> Scope<'scope, 'env> {
+        let state = State { running: 0, panicked: 0, waiter: ptr::null() };
+        Scope {
+            children: Arc::new(Children(ShortLock::new(state))),
+            scope: PhantomData,
+            env: PhantomData,
+        }
+    }
+
+    /// Runs `body` and waits until all children have ended, whatever it does; returns what came of it, and
+    /// whether a child panicked that nobody joined.
+    pub(crate) fn enclose<T>(&self, body: impl FnOnce() -> T) -> (std::thread::Result<T>, bool) {
+        let result = catch_unwind(AssertUnwindSafe(body));
+        let panicked = self.children.wait();
+        (result, panicked)
+    }
+
     /// Starts a goroutine that may borrow whatever outlives the scope.
     ///
     /// # Panics
