@@ -22,6 +22,8 @@
 //!   right to start others to another thread, within milliseconds.
 //! * Every word here also works on a plain OS thread, and blocks that. Nothing has to be set up: the
 //!   runtime starts with the first `go`, and the process ends when `main` returns.
+//! * A [`context`] tells those who work for somebody when their work is no longer wanted. [`try_scope`] and
+//!   [`group::Group`] are for goroutines that may fail, [`goroutine_local!`] for values of which each has its own.
 //! * There is no `async`, no `unsafe` to call, and `go` asks of its closure what
 //!   [`std::thread::spawn`] asks.
 //!
