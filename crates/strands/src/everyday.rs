@@ -2,7 +2,7 @@
 
 use crate::sched::{self, Order};
 use crate::thread::JoinHandle;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// Starts a goroutine.
@@ -76,6 +76,15 @@ where
     match unsafe { sched::spawn(Order::plain(Location::caller()), f, ()) } {
         Ok(join) => join.join().unwrap_or_else(|payload| resume_unwind(payload)),
         Err(error) => panic!("failed to spawn a goroutine: {error}"),
+    }
+}
+
+/// As [`catch_unwind`], for all that a goroutine has to do: where its panic is to abort the process, it is let
+/// through to do that.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Err(payload) if sched::aborts_on_panic() => resume_unwind(payload),
+        result => result,
     }
 }
 

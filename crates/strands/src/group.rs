@@ -8,7 +8,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::Arc;
 
 /// Starts goroutines that may fail, waits for all of them, and returns the first error.
@@ -34,7 +34,8 @@ use std::sync::Arc;
 /// * The error that came first, by time, is the one that [`wait`](Group::wait) returns.
 ///   [`wait_all`](Group::wait_all) returns all, in the order in which they came.
 /// * A group that was made by [`with_context`](Group::with_context) cancels its context at the first failure.
-/// * **A panic is a failure**: it cancels too, and `wait` goes on with it once all have ended.
+/// * **A panic is a failure**: it cancels too, and `wait` goes on with it once all have ended. (Unless it aborts
+///   the process, if that is [configured](crate::runtime::Config::panic).)
 /// * [`set_limit`](Group::set_limit) says how many may run at a time.
 ///
 /// Clones are the same group, so that one of its goroutines can start others. A group that is dropped without
@@ -207,7 +208,7 @@ impl<E: Send + 'static> Group<E> {
         let member = Member { shared: Arc::clone(&self.shared), slot };
         // Should it not start, the closure is dropped, and the member with it.
         drop(everyday::go(move || {
-            let failure = match catch_unwind(AssertUnwindSafe(f)) {
+            let failure = match everyday::catch(f) {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Ok(error)),
                 Err(payload) => Some(Err(payload)),

@@ -9,6 +9,7 @@
 //! end is complete, and in the order of time.
 
 use crate::context::{CancelHandle, Context, background, with_cancel};
+use crate::everyday::catch;
 use crate::thread::{Scope, ScopedJoinHandle, Thread};
 use crate::wait::ShortLock;
 use std::any::Any;
@@ -130,7 +131,8 @@ where
     let scope = unsafe { Scope::new() };
     let scope = TryScope { scope, context, cancel, noted: ShortLock::new(noted) };
     // What the body has failed with is noted before the children are waited for.
-    let (value, _) = scope.scope.enclose(|| scope.run(|| f(&scope)));
+    let (value, _) =
+        scope.scope.enclose(|| scope.note(catch_unwind(AssertUnwindSafe(|| f(&scope)))));
     let Noted { errors, panic } =
         mem::replace(&mut *scope.noted.lock(), Noted { errors: Vec::new(), panic: None });
     if let Some(payload) = panic {
@@ -172,7 +174,7 @@ impl<'scope, 'env, E: Send> TryScope<'scope, 'env, E> {
         T: Send + 'scope,
         E: 'scope,
     {
-        TryJoinHandle { handle: self.scope.go(move || self.run(f)) }
+        TryJoinHandle { handle: self.scope.go(move || self.note(catch(f))) }
     }
 
     /// The context that is cancelled when something fails, and when the scope has ended.
@@ -180,9 +182,9 @@ impl<'scope, 'env, E: Send> TryScope<'scope, 'env, E> {
         &self.context
     }
 
-    /// Runs the body or a child, and notes its failure.
-    fn run<T>(&self, f: impl FnOnce() -> Result<T, E>) -> Option<T> {
-        let failure = match catch_unwind(AssertUnwindSafe(f)) {
+    /// Notes what became of the body or of a child, if it has failed.
+    fn note<T>(&self, outcome: std::thread::Result<Result<T, E>>) -> Option<T> {
+        let failure = match outcome {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
@@ -345,7 +347,7 @@ impl<'scope, 'env, T: Send> Supervisor<'scope, 'env, T> {
             outcomes.len() - 1
         };
         drop(self.scope.go(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(f));
+            let outcome = catch(f);
             self.outcomes.lock()[place] = Some(outcome);
         }));
     }

@@ -168,6 +168,22 @@ fn whatever_waits_ends_with_its_context() {
 }
 
 #[test]
+fn a_scoped_goroutine_is_joined_under_a_context_too() {
+    let (tx, rx) = unbounded::<u8>();
+    strands::scope(|s| {
+        let mut waits = s.go(|| rx.recv().unwrap());
+        assert_eq!(waits.join_ctx(&canceled()).unwrap_err(), Canceled);
+        tx.send(1).unwrap();
+        assert_eq!(waits.join_ctx(&root()).unwrap().unwrap(), 1);
+        let mut panics = s.go(|| std::panic::resume_unwind(Box::new(2_u8)));
+        let payload: Result<(), _> = panics.join_ctx(&root()).unwrap();
+        assert_eq!(payload.unwrap_err().downcast_ref(), Some(&2_u8));
+        let again = std::panic::AssertUnwindSafe(|| panics.join());
+        assert!(std::panic::catch_unwind(again).is_err(), "it was joined");
+    });
+}
+
+#[test]
 fn async_tasks_are_told_too() {
     struct Count(AtomicUsize);
     impl Wake for Count {

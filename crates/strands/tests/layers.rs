@@ -28,7 +28,7 @@ const MAP: &[(&str, &[&str])] = &[
     ),
     ("group", &["channel", "context", "everyday", "wait"]),
     ("local", &["sched"]),
-    ("structured", &["context", "thread", "wait"]),
+    ("structured", &["context", "everyday", "thread", "wait"]),
     ("lib", &["everyday", "selection", "structured", "thread"]),
 ];
 

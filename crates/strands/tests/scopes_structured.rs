@@ -2,13 +2,13 @@
 
 mod process;
 
-use process::{on_processors, stage};
+use process::{on_processors, parameter, stage};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use strands::channel::bounded;
 use strands::context::{self, ContextError};
-use strands::{Failed, supervise, try_scope, try_scope_with};
+use strands::{Failed, runtime, supervise, try_scope, try_scope_with};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -252,4 +252,34 @@ fn a_child_that_does_not_look_is_waited_for_and_a_deadlock_is_found() {
     let outcome = program.run();
     assert_eq!(outcome.status.code(), Some(2), "{outcome}");
     assert!(outcome.stderr.contains("scope end"), "{outcome}");
+}
+
+#[test]
+fn where_panics_abort_they_do_so_in_scopes_and_groups_too() {
+    let program = stage(|| {
+        let config = runtime::Config::new().panic(runtime::PanicPolicy::Abort);
+        runtime::configure(config).unwrap();
+        // The body's is the caller's own affair.
+        let body = || try_scope(|_| -> Result<(), ()> { resume_unwind(Box::new(())) });
+        assert!(catch_unwind(AssertUnwindSafe(body)).is_err());
+        eprintln!("so far, so good");
+        match parameter().as_str() {
+            "try_scope" => drop(try_scope(|s| {
+                s.go(|| -> Result<(), ()> { panic!("on purpose") });
+                Ok(())
+            })),
+            "supervise" => drop(supervise(|s| s.go(|| panic!("on purpose")))),
+            _ => {
+                let group = strands::group::Group::<()>::new();
+                group.go(|| panic!("on purpose"));
+                let _ = group.wait();
+            }
+        }
+    });
+    let Some(program) = program else { return };
+    for how in ["try_scope", "supervise", "group"] {
+        let outcome = program.clone().parameter(how).run();
+        assert_eq!(outcome.status.code(), Some(128 + libc::SIGABRT), "{how}: {outcome}");
+        assert!(outcome.stderr.contains("so far, so good"), "{how}: {outcome}");
+    }
 }

@@ -9,7 +9,7 @@ use crate::channel::{Receiver, Sender};
 use crate::everyday::yield_now;
 use crate::identity::ParkToken;
 use crate::selection::{self, Arm, Until};
-use crate::thread::JoinHandle;
+use crate::thread::{JoinHandle, ScopedJoinHandle};
 use crate::wait::{Reason, WaitKind};
 use std::future::Future;
 use std::pin::pin;
@@ -195,5 +195,22 @@ impl<T> JoinHandle<T> {
         let arm = self.__join_arm();
         context.with_arm(&arm)?;
         Ok(arm.finish())
+    }
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// As [`join`](ScopedJoinHandle::join), unless the context is done before the goroutine is. See
+    /// [`JoinHandle::join_ctx`].
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// The outer one: the context is done, the goroutine goes on. The inner one: it panicked, and that is dealt
+    /// with.
+    ///
+    /// # Panics
+    /// If the goroutine has been joined by this before.
+    pub fn join_ctx(&mut self, context: &Context) -> Result<std::thread::Result<T>, ContextError> {
+        self.join_by(|arm| context.with_arm(arm))
     }
 }

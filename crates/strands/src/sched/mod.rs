@@ -139,6 +139,11 @@ pub(crate) fn sleep_until(moment: Instant) {
     }
 }
 
+/// Whether a panic of the goroutine that runs here, if it gets out of its closure, is to abort the process.
+pub(crate) fn aborts_on_panic() -> bool {
+    here::Here::runtime_aborts_on_panic()
+}
+
 /// Who runs here: the goroutine, or else the thread.
 pub(crate) fn identity() -> Arc<Identity> {
     here::current().map_or_else(Identity::of_os_thread, started::Started::identity)

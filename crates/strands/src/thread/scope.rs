@@ -13,7 +13,7 @@
 //!
 //! **Invariant:** nothing here returns or unwinds while a child runs.
 
-use super::Thread;
+use super::{JoinArm, Thread};
 use crate::sched::{self, Completion, Join, Order};
 use crate::wait::{FIRST_FREE, ShortLock, WaitKind, Waiter};
 use std::fmt;
@@ -253,13 +253,26 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     /// The goroutine panicked; with that the panic is dealt with, and the scope will not panic for it.
+    ///
+    /// # Panics
+    /// If it has been joined by [`join_ctx`](ScopedJoinHandle::join_ctx) before.
     pub fn join(self) -> std::thread::Result<T> {
+        assert!(!self.join.is_taken(), "a goroutine was joined twice");
         let result = self.join.join();
-        if result.is_err() {
-            // The child counts its panic when it completes, which may be a moment from now.
-            self.children.change_panicked(-1);
-        }
+        note_joined(&self.children, &result);
         result
+    }
+
+    /// As `join` for one who waits for the arm that `wait` is given, if that succeeds.
+    pub(crate) fn join_by<E>(
+        &mut self,
+        wait: impl FnOnce(&JoinArm<'_, T>) -> Result<(), E>,
+    ) -> Result<std::thread::Result<T>, E> {
+        let arm = JoinArm::new(&mut self.join);
+        wait(&arm)?;
+        let result = arm.finish();
+        note_joined(&self.children, &result);
+        Ok(result)
     }
 
     /// Whether the goroutine has ended, so that `join` would not wait. Never blocks.
@@ -270,6 +283,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// A handle to the goroutine.
     pub fn thread(&self) -> &Thread {
         self.thread.get_or_init(|| Thread::new(self.join.identity()))
+    }
+}
+
+/// A panic that was joined is dealt with.
+fn note_joined<T>(children: &Children, result: &std::thread::Result<T>) {
+    if result.is_err() {
+        // The child counts its panic when it completes, which may be a moment from now.
+        children.change_panicked(-1);
     }
 }
 
