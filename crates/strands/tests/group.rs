@@ -31,19 +31,15 @@ fn all_are_waited_for_and_success_is_ok() {
 
 #[test]
 fn the_first_error_by_time_counts_and_the_others_are_not_lost() {
-    let group = Group::new();
-    let (second, after_first) = bounded::<()>(0);
-    let (third, after_second) = bounded::<()>(0);
+    let (group, ctx) = Group::with_context(&context::background());
     // Started in another order than that in which they fail.
-    group.go(move || after_second.recv().map(|_| ()).or(Err(3)));
-    group.go(move || {
-        let _third = third;
-        after_first.recv().map(|_| ()).or(Err(2))
-    });
-    group.go(move || {
-        let _second = second;
-        Err(1)
-    });
+    for n in [2, 3] {
+        let ctx = ctx.clone();
+        group.go(move || match ctx.done().recv() {
+            Err(_) => Err(n),
+        });
+    }
+    group.go(|| Err(1));
     group.go(|| Ok(()));
     let errors = group.wait_all();
     assert_eq!((errors.len(), errors[0]), (3, 1));

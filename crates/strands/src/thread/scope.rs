@@ -96,7 +96,8 @@ impl Completion for Membership {
 /// Runs `f` with a scope in which goroutines can be started that borrow local things, and returns after
 /// all of them have ended.
 ///
-/// As [`std::thread::scope`]; but it ends also if a handle was [forgotten](std::mem::forget).
+/// As [`std::thread::scope`]; but it ends also if a handle was [forgotten](std::mem::forget). For goroutines that
+/// may fail there are [`try_scope`](crate::try_scope) and [`supervise`](crate::supervise).
 ///
 /// Blocks: the goroutine, or else the thread.
 ///
