@@ -79,13 +79,11 @@ where
     }
 }
 
-/// As [`catch_unwind`], for all that a goroutine has to do: where its panic is to abort the process, it is let
-/// through to do that.
+/// As [`catch_unwind`], for all that a goroutine has to do: its panic aborts the process where panics are to do
+/// that.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Err(payload) if sched::aborts_on_panic() => resume_unwind(payload),
-        result => result,
-    }
+    // At once, and not by unwinding further: whoever waits for the goroutine must not be told that it has ended.
+    catch_unwind(AssertUnwindSafe(f)).inspect_err(sched::abort_if_told)
 }
 
 /// Lets others run before this goroutine goes on: those at home on its thread that are ready, and fresh ones.

@@ -280,6 +280,8 @@ fn where_panics_abort_they_do_so_in_scopes_and_groups_too() {
     for how in ["try_scope", "supervise", "group"] {
         let outcome = program.clone().parameter(how).run();
         assert_eq!(outcome.status.code(), Some(128 + libc::SIGABRT), "{how}: {outcome}");
-        assert!(outcome.stderr.contains("so far, so good"), "{how}: {outcome}");
+        for words in ["so far, so good", "born at crates/strands/tests/scopes_structured.rs"] {
+            assert!(outcome.stderr.contains(words), "{how}: {outcome}");
+        }
     }
 }

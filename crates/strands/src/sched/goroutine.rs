@@ -165,13 +165,11 @@ where
             }
         }));
         let panicked = caught.is_err();
-        if panicked && Here::runtime_aborts_on_panic() {
+        if let Err(payload) = &caught
+            && Here::runtime_aborts_on_panic()
+        {
             // SAFETY: the record is alive, see above.
-            let (id, birth) = unsafe { ((*this).head.id, (*this).head.birth) };
-            // SAFETY: likewise.
-            let identity = unsafe { (*this).head.identity() };
-            report_panic(id, identity, birth, caught.as_ref().err());
-            std::process::abort();
+            unsafe { (*this).head.abort_for(payload) };
         }
         if let Err(payload) = caught {
             // SAFETY: the closure has been read out, and no result was written.
@@ -301,6 +299,13 @@ impl Goroutine {
         unsafe { (this.as_ref().vtable.free)(this) };
     }
 
+    /// Reports its panic, and ends the process.
+    #[cold]
+    pub(super) fn abort_for(&self, payload: &Box<dyn Any + Send>) -> ! {
+        report_panic(self.id, self.identity(), self.birth, payload);
+        std::process::abort();
+    }
+
     /// Its `goroutine_local!`s. For the goroutine itself.
     pub(super) fn locals(&self) -> &Owner {
         &self.locals
@@ -376,7 +381,7 @@ pub(super) unsafe fn drop_result<T>(head: NonNull<Goroutine>) {
     // SAFETY: alive.
     let goroutine = unsafe { head.as_ref() };
     if let Err(payload) = &result {
-        report_panic(goroutine.id, goroutine.identity(), goroutine.birth, Some(payload));
+        report_panic(goroutine.id, goroutine.identity(), goroutine.birth, payload);
     }
     // A result whose `Drop` panics has nowhere to take that: std aborts here too.
     if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
@@ -402,15 +407,13 @@ fn report_panic(
     id: NonZeroU64,
     identity: Option<&Identity>,
     birth: Birth,
-    payload: Option<&Box<dyn Any + Send>>,
+    payload: &Box<dyn Any + Send>,
 ) {
-    let message = payload.map_or("", |payload| {
-        payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("Box<dyn Any>")
-    });
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("Box<dyn Any>");
     let name = identity.and_then(Identity::name);
     let named = name.map(|name| format!(" {name:?}")).unwrap_or_default();
     let who = format!("goroutine {id}{named}, born at {birth},");

@@ -91,6 +91,7 @@ pub(crate) use spawn::{Order, spawn};
 
 use crate::identity::Identity;
 use crate::wait::{WaitKind, Waiter};
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,9 +140,14 @@ pub(crate) fn sleep_until(moment: Instant) {
     }
 }
 
-/// Whether a panic of the goroutine that runs here, if it gets out of its closure, is to abort the process.
-pub(crate) fn aborts_on_panic() -> bool {
-    here::Here::runtime_aborts_on_panic()
+/// The goroutine that runs here has panicked, and somebody keeps the payload: reports that and ends the process,
+/// if panics are to do that.
+pub(crate) fn abort_if_told(payload: &Box<dyn Any + Send>) {
+    if here::Here::runtime_aborts_on_panic()
+        && let Some(record) = here::current().and_then(started::Started::record)
+    {
+        record.abort_for(payload);
+    }
 }
 
 /// Who runs here: the goroutine, or else the thread.

@@ -305,7 +305,7 @@ impl Started {
     }
 
     /// The heap record, until it has been handed over to whoever joins.
-    fn record(&self) -> Option<&Goroutine> {
+    pub(super) fn record(&self) -> Option<&Goroutine> {
         // SAFETY: this is the goroutine itself (see `here::current`), which forgets the record before it gives
         // it away.
         unsafe { self.goroutine.get().as_ref() }
