@@ -98,6 +98,49 @@ func mpmc(size sizes) float64 {
 	})
 }
 
+// The channels stay open: no arm is picked for its end.
+func select4(capacity int, size sizes) float64 {
+	return pace(sides*250, size.budget, func(n uint64) time.Duration {
+		share := n / sides
+		var from [sides]chan uint64
+		total := make(chan uint64, 1)
+		var producers sync.WaitGroup
+		start := time.Now()
+		for side := range from {
+			messages, first := make(chan uint64, capacity), uint64(side)*share
+			from[side] = messages
+			producers.Add(1)
+			go func() {
+				defer producers.Done()
+				for i := uint64(0); i < share; i++ {
+					messages <- first + i
+				}
+			}()
+		}
+		go func() {
+			a, b, c, d := from[0], from[1], from[2], from[3]
+			sum := uint64(0)
+			for i := uint64(0); i < n; i++ {
+				var value uint64
+				select {
+				case value = <-a:
+				case value = <-b:
+				case value = <-c:
+				case value = <-d:
+				}
+				// One more, so that the sum counts messages too.
+				sum += value + 1
+			}
+			total <- sum
+		}()
+		producers.Wait()
+		sum := <-total
+		took := time.Since(start)
+		check(sum == n*(n+1)/2, "messages were lost or doubled")
+		return took
+	})
+}
+
 // The main goroutine is one of the ring; the token counts its hops.
 func ring(size sizes) float64 {
 	var hops atomic.Uint64

@@ -69,10 +69,22 @@ func main() {
 		each(spsc(size))
 	case "mpmc_4x4_128":
 		each(mpmc(size))
+	case "select4_rendezvous":
+		each(select4(0, size))
+	case "select4_128":
+		each(select4(capacity, size))
 	case "ring_10000":
 		each(ring(size))
 	case "sieve":
 		sieve(size)
+	case "mutex_uncontended":
+		each(mutex(1, size))
+	case "mutex_4":
+		each(mutex(sharers, size))
+	case "rwlock_read":
+		each(rwlockRead(size))
+	case "waitgroup_1000":
+		each(waitgroup(size))
 	case "parked_1m":
 		parked(size.parkedDense)
 	case "parked_100k_default":

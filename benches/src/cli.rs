@@ -14,7 +14,8 @@ Options of run:
   --procs 1,2        processors to run with, one after the other (default: 1,2)
   --reps 5           fresh processes for each workload and peer (default: 5)
   --filter A,B       only workloads whose name contains A or B
-  --peers a,b        only these peers; strands is always among them
+  --peers a,b        only these peers; strands is always among them, and strands-threads
+                     where one of them runs on OS threads
   --go PATH          the Go command (default: $GO, then `go` on the PATH)
   --timeout 60       seconds that one process may take (default: 60)
   --json FILE        also write every sample to FILE
@@ -108,6 +109,9 @@ fn parse_run(words: &[String]) -> Result<Options, String> {
                     .map(|name| Peer::parse(name).ok_or(format!("no peer {name}")))
                     .collect::<Result<Vec<_>, _>>()?;
                 named.push(Peer::Strands);
+                if named.iter().any(|peer| peer.on_threads()) {
+                    named.push(Peer::StrandsThreads);
+                }
                 options.peers.retain(|peer| named.contains(peer));
             }
             _ => return Err(format!("no option {option}")),
@@ -155,6 +159,8 @@ mod tests {
         assert_eq!((options.reps, options.quick), (3, true));
         assert_eq!(options.workloads.len(), 3);
         assert_eq!(options.peers, [Peer::Strands, Peer::Go]);
+        let ours = [Peer::Strands, Peer::StrandsThreads];
+        assert_eq!(run("run --peers crossbeam-threads").peers[..2], ours);
     }
 
     #[test]

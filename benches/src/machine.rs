@@ -5,8 +5,8 @@ use std::process::Command;
 /// Versions come from the lock file that this program was built with.
 const LOCK: &str = include_str!("../Cargo.lock");
 const MANIFEST_NOTE: &str = "release, fat LTO, one codegen unit, panic = unwind, system malloc";
-const CRATES: [&str; 7] =
-    ["strands", "tokio", "smol", "may", "kanal", "flume", "crossbeam-channel"];
+const CRATES: [&str; 8] =
+    ["strands", "tokio", "smol", "may", "kanal", "flume", "crossbeam-channel", "parking_lot"];
 
 /// Facts in print order, as (what, value).
 pub(crate) fn facts(go: &Result<String, String>) -> Vec<(&'static str, String)> {

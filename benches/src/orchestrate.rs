@@ -94,6 +94,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 continue;
             }
             let table = measure(workload, procs, options, &go, &this);
+            if table.cells.is_empty() {
+                continue;
+            }
             report::print_table(&table, options.quick);
             tables.push(table);
         }

@@ -4,7 +4,7 @@ use crate::measure::Metric;
 use crate::peers::may::{May, Spsc};
 use crate::peers::smol::{Smol, SmolPool};
 use crate::peers::strands::Strands;
-use crate::peers::threads::{Crossbeam, Flume, Kanal, Std, Threads};
+use crate::peers::threads::{Crossbeam, Flume, Kanal, ParkingLot, Std, Threads};
 use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
 use crate::workload::{Sizes, Workload};
 use crate::{blocking, futures};
@@ -21,14 +21,16 @@ pub(crate) enum Peer {
     SmolPool,
     May,
     MaySpsc,
+    StrandsThreads,
     Threads,
     CrossbeamThreads,
     KanalThreads,
     FlumeThreads,
+    ParkingLotThreads,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 14] = [
+    pub(crate) const ALL: [Peer; 16] = [
         Peer::Strands,
         Peer::Go,
         Peer::Tokio,
@@ -39,10 +41,12 @@ impl Peer {
         Peer::SmolPool,
         Peer::May,
         Peer::MaySpsc,
+        Peer::StrandsThreads,
         Peer::Threads,
         Peer::CrossbeamThreads,
         Peer::KanalThreads,
         Peer::FlumeThreads,
+        Peer::ParkingLotThreads,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -57,10 +61,12 @@ impl Peer {
             Peer::SmolPool => "smol-pool",
             Peer::May => "may",
             Peer::MaySpsc => "may-spsc",
+            Peer::StrandsThreads => "strands-threads",
             Peer::Threads => "threads",
             Peer::CrossbeamThreads => "crossbeam-threads",
             Peer::KanalThreads => "kanal-threads",
             Peer::FlumeThreads => "flume-threads",
+            Peer::ParkingLotThreads => "parking-lot-threads",
         }
     }
 
@@ -68,19 +74,26 @@ impl Peer {
         Peer::ALL.into_iter().find(|p| p.name() == name)
     }
 
+    pub(crate) fn on_threads(self) -> bool {
+        self.name().ends_with("threads")
+    }
+
     /// Whether the workload says something about this peer that no other row says.
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
         match self {
-            Peer::Strands | Peer::Go | Peer::Smol => true,
-            // Without a bound the sieve's generator fills the memory.
-            Peer::May => workload != Sieve,
+            Peer::Strands => true,
+            // One CPU is a question to channels that block threads.
+            Peer::Go | Peer::Smol => workload != SpscOneCpu,
+            // Without a bound the sieve's generator fills the memory; its select loses messages.
+            Peer::May => !matches!(workload, Sieve | SpscOneCpu | Waitgroup) && !workload.selects(),
             Peer::MaySpsc => matches!(workload, PingPong | Spsc | Ring),
             // Its channel has one consumer.
-            Peer::Tokio => workload != Mpmc,
-            // The same runtimes with other channels.
-            Peer::KanalTokio | Peer::FlumeTokio => {
-                matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve)
+            Peer::Tokio => !matches!(workload, Mpmc | SpscOneCpu),
+            // The same runtimes with other channels. kanal has no select.
+            Peer::KanalTokio => matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve),
+            Peer::FlumeTokio => {
+                matches!(workload, PingPong | Spsc | Mpmc | Ring | Sieve) || workload.selects()
             }
             // The same runtimes, told that a call blocks.
             Peer::TokioPool | Peer::SmolPool => workload == BlockedThreads,
@@ -92,12 +105,18 @@ impl Peer {
                     | Yield1000
                     | PingPong
                     | Spsc
+                    | SpscOneCpu
                     | Ring
+                    | MutexUncontended
+                    | Mutex4
+                    | RwlockRead
                     | BlockedThreads
                     | HogLatency
             ),
-            Peer::CrossbeamThreads | Peer::KanalThreads | Peer::FlumeThreads => {
-                matches!(workload, PingPong | Spsc | Mpmc)
+            Peer::ParkingLotThreads => matches!(workload, MutexUncontended | Mutex4 | RwlockRead),
+            Peer::KanalThreads => matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc),
+            Peer::StrandsThreads | Peer::CrossbeamThreads | Peer::FlumeThreads => {
+                matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc) || workload.selects()
             }
         }
     }
@@ -105,7 +124,7 @@ impl Peer {
     /// How this peer's row differs from the workload as strands does it, if it does.
     pub(crate) fn note(self, workload: Workload) -> Option<&'static str> {
         use Workload::*;
-        let rendezvous = matches!(workload, PingPong | Ring | Sieve);
+        let rendezvous = matches!(workload, PingPong | Ring | Sieve | Select4Rendezvous);
         match (self, workload) {
             (Peer::Tokio, Parked1m | Parked100kDefault) => {
                 Some("waits on a semaphore; tasks have no stacks")
@@ -123,8 +142,9 @@ impl Peer {
             (Peer::May, _) if rendezvous || matches!(workload, Spsc | Mpmc | Skynet | Parked1m) => {
                 Some("mpmc, unbounded")
             }
+            (Peer::Tokio | Peer::Smol, Waitgroup) => Some("waits for the end of a channel"),
             (Peer::MaySpsc, _) => Some("spsc, unbounded"),
-            (Peer::Threads, PingPong | Spsc | Ring) => Some("std sync_channel"),
+            (Peer::Threads, PingPong | Spsc | SpscOneCpu | Ring) => Some("std sync_channel"),
             _ => None,
         }
     }
@@ -132,11 +152,16 @@ impl Peer {
     /// Runs the workload in this process. Go has a program of its own.
     pub(crate) fn run_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
         let parked = matches!(workload, Workload::Parked1m | Workload::Parked100kDefault);
+        if workload.locks() {
+            return self.run_locks_here(workload, sizes);
+        }
         match self {
             Peer::Go => unreachable!("a Rust process does not run Go"),
+            Peer::ParkingLotThreads => unreachable!("parking_lot has no channels"),
             Peer::Strands => blocking::run::<Strands, Strands>(workload, sizes),
             Peer::May => blocking::run::<May, May>(workload, sizes),
             Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
+            Peer::StrandsThreads => blocking::run::<Threads, Strands>(workload, sizes),
             Peer::Threads => blocking::run::<Threads, Std>(workload, sizes),
             Peer::CrossbeamThreads => blocking::run::<Threads, Crossbeam>(workload, sizes),
             Peer::KanalThreads => blocking::run::<Threads, Kanal>(workload, sizes),
@@ -148,6 +173,18 @@ impl Peer {
             Peer::FlumeTokio => futures::run::<Tokio, tokio::Flume>(workload, sizes),
             Peer::Smol => futures::run::<Smol, Smol>(workload, sizes),
             Peer::SmolPool => futures::run::<SmolPool, Smol>(workload, sizes),
+        }
+    }
+
+    fn run_locks_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
+        match self {
+            Peer::Strands => blocking::run_locks::<Strands, Strands>(workload, sizes),
+            Peer::May => blocking::run_locks::<May, May>(workload, sizes),
+            Peer::Threads => blocking::run_locks::<Threads, Std>(workload, sizes),
+            Peer::ParkingLotThreads => blocking::run_locks::<Threads, ParkingLot>(workload, sizes),
+            Peer::Tokio => futures::run_locks::<Tokio, Tokio, Tokio>(workload, sizes),
+            Peer::Smol => futures::run_locks::<Smol, Smol, Smol>(workload, sizes),
+            _ => unreachable!("{} brings no locks", self.name()),
         }
     }
 }
@@ -168,6 +205,8 @@ mod tests {
         for workload in Workload::ALL {
             for target in workload.targets() {
                 let peer = target.peer.map(|name| Peer::parse(name).expect(name));
+                let ours = Peer::parse(target.ours).expect(target.ours);
+                assert!(ours.fits(workload));
                 assert!(peer.is_none_or(|peer| peer.fits(workload)));
             }
         }

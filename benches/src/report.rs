@@ -2,9 +2,8 @@
 
 use crate::cli::Options;
 use crate::orchestrate::{Cell, Table};
-use crate::workload::Target;
-
-const OURS: &str = "strands";
+use crate::peer::Peer;
+use crate::workload::{OURS, OURS_ON_THREADS, Target};
 
 pub(crate) fn print_head(facts: &[(&str, String)], options: &Options) {
     println!("# strands beside its peers\n");
@@ -16,6 +15,7 @@ pub(crate) fn print_head(facts: &[(&str, String)], options: &Options) {
         options.reps
     );
     println!("- every figure is a cost; a ratio below 1 means that strands is ahead");
+    println!("- peers on OS threads are compared with strands-threads, where that takes part");
     if options.quick {
         println!("\n**--quick: sizes too small for the figures to mean anything.**");
     }
@@ -33,6 +33,12 @@ pub(crate) fn print_table(table: &Table, quick: bool) {
             println!("{row}");
         }
     }
+}
+
+/// Which of our rows this peer is compared with: threads with threads, where we have such a row.
+fn baseline(table: &Table, peer: Peer) -> &'static str {
+    let both = peer.on_threads() && table.cell(OURS_ON_THREADS).is_some();
+    if both && peer != Peer::StrandsThreads { OURS_ON_THREADS } else { OURS }
 }
 
 /// The rows of one peer, one per metric, or one that says why there are none.
@@ -56,14 +62,15 @@ fn rows(table: &Table, cell: &Cell, quick: bool) -> Vec<String> {
         let Some(summary) = cell.summary(&metric.name) else {
             continue;
         };
-        if name == OURS && !quick {
+        if !quick {
             let targets = table.workload.targets().into_iter();
-            let here = targets.filter(|target| target.metric == metric.name);
+            let here = targets.filter(|target| target.ours == name && target.metric == metric.name);
             remarks.extend(here.map(|target| judge(table, &target).text));
         }
-        let ours = table.cell(OURS).and_then(|ours| ours.summary(&metric.name));
+        let baseline = baseline(table, cell.peer);
+        let ours = table.cell(baseline).and_then(|ours| ours.summary(&metric.name));
         let ratio = match ours {
-            Some(ours) if name != OURS && summary.median > 0.0 => {
+            Some(ours) if name != baseline && summary.median > 0.0 => {
                 figure(ours.median / summary.median)
             }
             _ => "–".to_owned(),
@@ -97,16 +104,17 @@ struct Judgement {
 fn judge(table: &Table, target: &Target) -> Judgement {
     let median = |name: &str| Some(table.cell(name)?.summary(target.metric)?.median);
     let (value, goal) = match target.peer {
-        None => (median(OURS), format!("{}", target.bound)),
+        None => (median(target.ours), format!("{}", target.bound)),
         Some(peer) => {
-            let ratio = median(OURS).zip(median(peer)).map(|(ours, its)| ours / its);
+            let ratio = median(target.ours).zip(median(peer)).map(|(ours, its)| ours / its);
             (ratio, format!("{} × {peer}", target.bound))
         }
     };
     let met = value.map(|value| target.bound.admits(value));
+    let shown = |value| near_limit(value, target.bound.limit());
     let verdict = match (met, value) {
-        (Some(true), Some(value)) => format!("**met** ({})", figure(value)),
-        (Some(false), Some(value)) => format!("**missed** ({})", figure(value)),
+        (Some(true), Some(value)) => format!("**met** ({})", shown(value)),
+        (Some(false), Some(value)) => format!("**missed** ({})", shown(value)),
         _ => "no figure".to_owned(),
     };
     let text = format!("target {goal}: {verdict}");
@@ -125,13 +133,18 @@ pub(crate) fn print_verdict(tables: &[Table], quick: bool) {
             let judgement = judge(table, &target);
             met += usize::from(judgement.met == Some(true));
             let (name, procs) = (table.workload.name(), table.procs);
-            let (metric, text) = (target.metric, judgement.text);
-            lines.push(format!("- {name} ({metric}), procs {procs}: {text}"));
+            let (ours, metric, text) = (target.ours, target.metric, judgement.text);
+            lines.push(format!("- {name} ({ours}, {metric}), procs {procs}: {text}"));
         }
     }
     if !lines.is_empty() {
         println!("\n## Targets: {met} of {} met\n\n{}", lines.len(), lines.join("\n"));
     }
+}
+
+/// As `figure`, but with all its digits near the limit, where rounding would hide the verdict.
+fn near_limit(value: f64, limit: f64) -> String {
+    if (value - limit).abs() <= 0.01 * limit { value.to_string() } else { figure(value) }
 }
 
 /// Three significant digits, thousands separated.
@@ -165,7 +178,6 @@ mod tests {
     use super::*;
     use crate::child::Failure;
     use crate::measure::Metric;
-    use crate::peer::Peer;
     use crate::workload::Workload;
 
     fn cell(peer: Peer, values: &[f64]) -> Cell {
@@ -192,10 +204,31 @@ mod tests {
         ]);
         let ours = rows(&table, &table.cells[0], false);
         let expected = "| strands | each, ns | 100 | 90.0 – 400 | – | \
-             target ≤ 0.5 × go: **met** (0.500); target < 1 × smol: **missed** (1.00) |";
+             target ≤ 0.5 × go: **met** (0.5); target < 1 × smol: **missed** (1) |";
         assert_eq!(ours, [expected]);
         let go = rows(&table, &table.cells[1], false);
         assert_eq!(go, ["| go | each, ns | 200 | 190 – 210 | 0.500 |  |"]);
+    }
+
+    #[test]
+    fn verdicts_near_the_limit_are_not_rounded() {
+        assert_eq!(near_limit(0.3003, 0.3), "0.3003");
+        assert_eq!(near_limit(0.29999, 0.3), "0.29999");
+        assert_eq!(near_limit(0.31234, 0.3), "0.312");
+    }
+
+    #[test]
+    fn threads_are_compared_with_our_threads() {
+        let mut table = table(vec![
+            cell(Peer::StrandsThreads, &[90.0]),
+            cell(Peer::CrossbeamThreads, &[200.0]),
+        ]);
+        table.workload = Workload::Spsc;
+        let ours = rows(&table, &table.cells[0], false).remove(0);
+        let target = "target ≤ 0.9 × crossbeam-threads: **met** (0.450)";
+        assert!(ours.ends_with(&format!("| – | {target} |")), "{ours}");
+        let theirs = rows(&table, &table.cells[1], false).remove(0);
+        assert!(theirs.contains("| 0.450 |"), "{theirs}");
     }
 
     #[test]

@@ -11,9 +11,16 @@ pub(crate) enum Workload {
     PingPong,
     Spsc,
     Mpmc,
+    SpscOneCpu,
+    Select4Rendezvous,
+    Select4Buffered,
     Ring,
     Sieve,
     Skynet,
+    MutexUncontended,
+    Mutex4,
+    RwlockRead,
+    Waitgroup,
     Parked1m,
     Parked100kDefault,
     BlockedThreads,
@@ -25,16 +32,23 @@ pub(crate) enum Workload {
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 15] = [
+    pub(crate) const ALL: [Workload; 22] = [
         SpawnJoin,
         Yield2,
         Yield1000,
         PingPong,
         Spsc,
         Mpmc,
+        SpscOneCpu,
+        Select4Rendezvous,
+        Select4Buffered,
         Ring,
         Sieve,
         Skynet,
+        MutexUncontended,
+        Mutex4,
+        RwlockRead,
+        Waitgroup,
         Parked1m,
         Parked100kDefault,
         BlockedThreads,
@@ -51,9 +65,16 @@ impl Workload {
             PingPong => "ping_pong",
             Spsc => "spsc_128",
             Mpmc => "mpmc_4x4_128",
+            SpscOneCpu => "spsc_one_cpu",
+            Select4Rendezvous => "select4_rendezvous",
+            Select4Buffered => "select4_128",
             Ring => "ring_10000",
             Sieve => "sieve",
             Skynet => "skynet",
+            MutexUncontended => "mutex_uncontended",
+            Mutex4 => "mutex_4",
+            RwlockRead => "rwlock_read",
+            Waitgroup => "waitgroup_1000",
             Parked1m => "parked_1m",
             Parked100kDefault => "parked_100k_default",
             BlockedThreads => "blocked_threads",
@@ -72,9 +93,22 @@ impl Workload {
             PingPong => "a round trip over two rendezvous channels",
             Spsc => "one producer, one consumer, capacity 128: a message",
             Mpmc => "4 producers, 4 consumers, capacity 128: a message",
+            SpscOneCpu => "spsc_128 with the whole process on one CPU: a message",
+            Select4Rendezvous => {
+                "4 producers, a rendezvous channel each; one consumer selects: a message"
+            }
+            Select4Buffered => {
+                "4 producers, a channel of capacity 128 each; one consumer selects: a message"
+            }
             Ring => "a token round a ring of 10,000, rendezvous channels: a hop",
             Sieve => "prime sieve, 2,500 primes, a goroutine and a rendezvous channel each",
             Skynet => "1,000,000 leaves under a tree of tens, results by channel",
+            MutexUncontended => "one goroutine locks, counts, unlocks: each",
+            Mutex4 => "4 goroutines lock, count, unlock the same mutex: each",
+            RwlockRead => "4 goroutines read under one lock, writing at every 1,000th turn: a turn",
+            Waitgroup => {
+                "1,000 goroutines are started and waited for, again and again: a goroutine"
+            }
             Parked1m => "1,000,000 goroutines with 64 KiB stacks parked on a channel",
             Parked100kDefault => "100,000 goroutines with default stacks parked on a channel",
             BlockedThreads => {
@@ -95,6 +129,16 @@ impl Workload {
         matches!(self, BlockedThreads | HogLatency)
     }
 
+    /// A consumer chooses among four channels.
+    pub(crate) fn selects(self) -> bool {
+        matches!(self, Select4Rendezvous | Select4Buffered)
+    }
+
+    /// Has no channels but locks or a wait group.
+    pub(crate) fn locks(self) -> bool {
+        matches!(self, MutexUncontended | Mutex4 | RwlockRead | Waitgroup)
+    }
+
     pub(crate) fn targets(self) -> Vec<Target> {
         match self {
             SpawnJoin => vec![
@@ -102,17 +146,50 @@ impl Workload {
                 Target::ratio("each", Bound::Below(1.0), "smol"),
             ],
             Yield2 | Yield1000 => vec![Target::value("each", Bound::AtMost(25.0))],
-            PingPong => vec![Target::ratio("each", Bound::AtMost(0.33), "go")],
+            PingPong => vec![
+                Target::ratio("each", Bound::AtMost(0.3), "go"),
+                Target::ratio("each", Bound::AtMost(0.75), "kanal-tokio"),
+            ],
+            Spsc => vec![
+                Target::ratio("each", Bound::AtMost(0.4), "go"),
+                Target::ratio("each", Bound::AtMost(0.8), "kanal-tokio"),
+                Target::ratio("each", Bound::AtMost(0.9), "crossbeam-threads").on_threads(),
+            ],
+            Mpmc => vec![
+                Target::ratio("each", Bound::AtMost(0.45), "go"),
+                Target::ratio("each", Bound::AtMost(0.9), "kanal-tokio"),
+                Target::ratio("each", Bound::AtMost(0.8), "crossbeam-threads").on_threads(),
+            ],
+            Select4Rendezvous => vec![
+                Target::ratio("each", Bound::AtMost(0.5), "go"),
+                Target::ratio("each", Bound::AtMost(0.8), "tokio"),
+            ],
+            Select4Buffered => vec![Target::ratio("each", Bound::AtMost(0.9), "tokio")],
+            MutexUncontended => {
+                vec![Target::ratio("each", Bound::AtMost(1.1), "parking-lot-threads")]
+            }
+            Mutex4 | Waitgroup => vec![Target::ratio("each", Bound::AtMost(1.0), "go")],
+            RwlockRead => vec![Target::ratio("each", Bound::Below(1.0), "go")],
             Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
             Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
             BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
+            ManySleeps => vec![
+                Target::ratio("cpu", Bound::AtMost(1.0), "tokio"),
+                Target::value("late_p50", Bound::AtMost(150.0)),
+            ],
             _ => Vec::new(),
         }
     }
 }
 
+/// The names of our rows.
+pub(crate) const OURS: &str = "strands";
+pub(crate) const OURS_ON_THREADS: &str = "strands-threads";
+
 /// What strands has to reach.
 pub(crate) struct Target {
+    /// Which of our rows: goroutines or OS threads.
+    pub(crate) ours: &'static str,
     pub(crate) metric: &'static str,
     pub(crate) bound: Bound,
     /// The peer whose median the bound multiplies; an absolute bound has none.
@@ -126,6 +203,12 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
+    pub(crate) fn limit(self) -> f64 {
+        match self {
+            Bound::AtMost(limit) | Bound::Below(limit) => limit,
+        }
+    }
+
     pub(crate) fn admits(self, value: f64) -> bool {
         match self {
             Bound::AtMost(limit) => value <= limit,
@@ -145,13 +228,25 @@ impl std::fmt::Display for Bound {
 
 impl Target {
     fn value(metric: &'static str, bound: Bound) -> Target {
-        Target { metric, bound, peer: None }
+        Target { ours: OURS, metric, bound, peer: None }
     }
 
     fn ratio(metric: &'static str, bound: Bound, peer: &'static str) -> Target {
-        Target { metric, bound, peer: Some(peer) }
+        Target { ours: OURS, metric, bound, peer: Some(peer) }
+    }
+
+    /// What our channels have to reach between OS threads.
+    fn on_threads(self) -> Target {
+        Target { ours: OURS_ON_THREADS, ..self }
     }
 }
+
+/// How many goroutines share a lock in the lock workloads.
+pub(crate) const SHARERS: u64 = 4;
+/// Of so many turns at a read-write lock one writes.
+pub(crate) const WRITE_EVERY: u64 = 1_000;
+/// How many goroutines a wait group waits for.
+pub(crate) const GROUP: u64 = 1_000;
 
 /// How much of each workload a process does.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use super::{Channels, Runtime};
 use crate::measure::{Metric, Pace};
 use crate::workload::{Sizes, nth_prime};
 
-const CAPACITY: usize = 128;
+pub(super) const CAPACITY: usize = 128;
 const SIDES: u64 = 4;
 
 pub(super) fn ping_pong<R: Runtime, C: Channels>(sizes: &Sizes) -> Vec<Metric> {
@@ -94,6 +94,39 @@ pub(super) fn mpmc<R: Runtime, C: Channels>(sizes: &Sizes) -> Vec<Metric> {
         let sent: u64 = producers.into_iter().map(R::join).sum();
         let sum: u64 = consumers.into_iter().map(R::join).sum();
         pace.took(start.elapsed());
+        assert_eq!(sent, n);
+        assert_eq!(sum, n * (n + 1) / 2, "messages were lost or doubled");
+    }
+    pace.ns_each()
+}
+
+/// The channels stay open until all has arrived, so that no arm is picked for its end.
+pub(super) fn select4<R: Runtime, C: Channels>(capacity: usize, sizes: &Sizes) -> Vec<Metric> {
+    let mut pace = Pace::new(SIDES * 250, sizes.budget);
+    while let Some(n) = pace.next() {
+        let share = n / SIDES;
+        let pairs: [_; SIDES as usize] = std::array::from_fn(|_| C::channel(capacity));
+        let txs = pairs.each_ref().map(|(tx, _)| C::another_tx(tx));
+        let mut side = 0;
+        let start = Instant::now();
+        let mut producers = Vec::new();
+        let mut rxs = pairs.map(|(tx, rx)| {
+            let first = side * share;
+            side += 1;
+            producers.push(R::go(move || {
+                for i in 0..share {
+                    assert!(C::send(&tx, first + i));
+                }
+                share
+            }));
+            rx
+        });
+        // One more, so that the sum counts messages too.
+        let consumer = R::go(move || (0..n).map(|_| C::recv_any(&mut rxs) + 1).sum());
+        let sent: u64 = producers.into_iter().map(R::join).sum();
+        let sum = R::join(consumer);
+        pace.took(start.elapsed());
+        drop(txs);
         assert_eq!(sent, n);
         assert_eq!(sum, n * (n + 1) / 2, "messages were lost or doubled");
     }

@@ -3,13 +3,16 @@
 
 mod channels;
 mod disturbed;
+mod locks;
 mod parked;
 mod tasks;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::measure::Metric;
-use crate::workload::{Sizes, Workload};
+use crate::measure::{Metric, pin_to};
+use crate::workload::{SHARERS, Sizes, Workload};
 
 /// A runtime that runs closures, each returning a number.
 pub(crate) trait Runtime: 'static {
@@ -38,14 +41,51 @@ pub(crate) trait Channels: 'static {
     fn send(tx: &Self::Tx, value: u64) -> bool;
     /// `None` when the senders have gone.
     fn recv(rx: &mut Self::Rx) -> Option<u64>;
+    /// A message from any of them, whichever has one. The senders have not gone.
+    fn recv_any(_rxs: &mut [Self::Rx; 4]) -> u64 {
+        unreachable!("no select: kept from such workloads")
+    }
     /// A second sender.
     fn another_tx(tx: &Self::Tx) -> Self::Tx;
     /// A second receiver.
     fn another_rx(rx: &Self::Rx) -> Self::Rx;
 }
 
-/// Runs one workload in this process.
+/// Locks about a count, which begins at 0.
+pub(crate) trait Locks: 'static {
+    type Mutex: Send + Sync + 'static;
+    type RwLock: Send + Sync + 'static;
+
+    fn mutex() -> Self::Mutex;
+    /// Returns the count that was.
+    fn increment(mutex: &Self::Mutex) -> u64;
+    fn rwlock() -> Self::RwLock;
+    fn read(rwlock: &Self::RwLock) -> u64;
+    /// Increments the count.
+    fn write(rwlock: &Self::RwLock);
+    /// Starts `goroutines` that each increment `done`, and waits for them by a wait group.
+    fn gather(_goroutines: u64, _done: &Arc<AtomicU64>) {
+        unreachable!("no wait group: kept from such workloads")
+    }
+}
+
+/// Runs one of the lock workloads in this process.
+pub(crate) fn run_locks<R: Runtime, L: Locks>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
+    R::enter(sizes.procs);
+    R::root(move || match workload {
+        Workload::MutexUncontended => locks::mutex::<R, L>(1, &sizes),
+        Workload::Mutex4 => locks::mutex::<R, L>(SHARERS, &sizes),
+        Workload::RwlockRead => locks::rwlock_read::<R, L>(&sizes),
+        Workload::Waitgroup => locks::waitgroup::<L>(&sizes),
+        _ => unreachable!("{} needs no locks", workload.name()),
+    })
+}
+
+/// Runs one of the other workloads in this process.
 pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> Vec<Metric> {
+    if workload == Workload::SpscOneCpu {
+        pin_to(1);
+    }
     R::enter(sizes.procs);
     match workload {
         Workload::SpawnJoin => R::root(move || tasks::spawn_join::<R>(&sizes)),
@@ -53,8 +93,12 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::Yield1000 => R::root(move || tasks::yields::<R>(1_000, &sizes)),
         Workload::Skynet => R::root(move || tasks::skynet::<R, C>(&sizes)),
         Workload::PingPong => R::root(move || channels::ping_pong::<R, C>(&sizes)),
-        Workload::Spsc => R::root(move || channels::spsc::<R, C>(&sizes)),
+        Workload::Spsc | Workload::SpscOneCpu => R::root(move || channels::spsc::<R, C>(&sizes)),
         Workload::Mpmc => R::root(move || channels::mpmc::<R, C>(&sizes)),
+        Workload::Select4Rendezvous => R::root(move || channels::select4::<R, C>(0, &sizes)),
+        Workload::Select4Buffered => {
+            R::root(move || channels::select4::<R, C>(channels::CAPACITY, &sizes))
+        }
         Workload::Ring => R::root(move || channels::ring::<R, C>(&sizes)),
         Workload::Sieve => R::root(move || channels::sieve::<R, C>(&sizes)),
         Workload::Parked1m => R::root(move || parked::parked::<R, C>(sizes.parked_dense, true)),
@@ -64,6 +108,10 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::ManySleeps => R::root(move || parked::many_sleeps::<R>(&sizes)),
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
+        Workload::MutexUncontended
+        | Workload::Mutex4
+        | Workload::RwlockRead
+        | Workload::Waitgroup => unreachable!("run_locks has it"),
         Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
     }
 }

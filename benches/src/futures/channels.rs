@@ -6,7 +6,7 @@ use super::{Channels, Runtime};
 use crate::measure::{Metric, Pace};
 use crate::workload::{Sizes, nth_prime};
 
-const CAPACITY: usize = 128;
+pub(super) const CAPACITY: usize = 128;
 const SIDES: u64 = 4;
 
 pub(super) async fn ping_pong<R: Runtime, C: Channels>(sizes: Sizes) -> Vec<Metric> {
@@ -100,6 +100,48 @@ pub(super) async fn mpmc<R: Runtime, C: Channels>(sizes: Sizes) -> Vec<Metric> {
             sum += R::join(handle).await;
         }
         pace.took(start.elapsed());
+        assert_eq!(sent, n);
+        assert_eq!(sum, n * (n + 1) / 2, "messages were lost or doubled");
+    }
+    pace.ns_each()
+}
+
+/// The channels stay open until all has arrived, so that no arm is picked for its end.
+pub(super) async fn select4<R: Runtime, C: Channels>(capacity: usize, sizes: Sizes) -> Vec<Metric> {
+    let mut pace = Pace::new(SIDES * 250, sizes.budget);
+    while let Some(n) = pace.next() {
+        let share = n / SIDES;
+        let pairs: [_; SIDES as usize] = std::array::from_fn(|_| C::channel(capacity));
+        let txs = pairs.each_ref().map(|(tx, _)| C::another_tx(tx));
+        let mut side = 0;
+        let start = Instant::now();
+        let mut producers = Vec::new();
+        let mut rxs = pairs.map(|(tx, rx)| {
+            let first = side * share;
+            side += 1;
+            producers.push(R::go(async move {
+                for i in 0..share {
+                    assert!(C::send(&tx, first + i).await);
+                }
+                share
+            }));
+            rx
+        });
+        let consumer = R::go(async move {
+            let mut sum = 0;
+            for _ in 0..n {
+                // One more, so that the sum counts messages too.
+                sum += C::recv_any(&mut rxs).await + 1;
+            }
+            sum
+        });
+        let mut sent = 0;
+        for handle in producers {
+            sent += R::join(handle).await;
+        }
+        let sum = R::join(consumer).await;
+        pace.took(start.elapsed());
+        drop(txs);
         assert_eq!(sent, n);
         assert_eq!(sum, n * (n + 1) / 2, "messages were lost or doubled");
     }

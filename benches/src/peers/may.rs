@@ -111,3 +111,5 @@ impl Channels for Spsc {
         unreachable!("one consumer only: kept from such workloads")
     }
 }
+
+blocking_locks!(May, may::sync::Mutex<u64>, may::sync::RwLock<u64>, [.unwrap()]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use smol::channel::{Receiver, Sender, bounded};
+use smol::future::race;
 use smol::{Task, Timer};
 
 use crate::futures::{Channels, Runtime};
@@ -72,6 +73,11 @@ impl Channels for Smol {
         rx.recv().await.ok()
     }
 
+    async fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let (ab, cd) = (race(a.recv(), b.recv()), race(c.recv(), d.recv()));
+        race(ab, cd).await.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
@@ -80,3 +86,5 @@ impl Channels for Smol {
         rx.clone()
     }
 }
+
+async_locks!(Smol, smol::lock::Mutex<u64>, smol::lock::RwLock<u64>);

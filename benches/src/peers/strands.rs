@@ -1,8 +1,13 @@
 //! strands, through its public API.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use strands::channel::{Receiver, Sender, bounded};
+use strands::sync::WaitGroup;
 use strands::thread::{Builder, JoinHandle};
 
 use crate::blocking::{Channels, Runtime};
@@ -57,6 +62,16 @@ impl Channels for Strands {
         rx.recv().ok()
     }
 
+    fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = strands::select! {
+            recv(a) -> message => message,
+            recv(b) -> message => message,
+            recv(c) -> message => message,
+            recv(d) -> message => message,
+        };
+        message.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
@@ -65,3 +80,18 @@ impl Channels for Strands {
         rx.clone()
     }
 }
+
+blocking_locks!(
+    Strands,
+    strands::sync::Mutex<u64>,
+    strands::sync::RwLock<u64>,
+    [.unwrap()],
+    fn gather(goroutines: u64, done: &Arc<AtomicU64>) {
+        let group = WaitGroup::new();
+        for _ in 0..goroutines {
+            let done = done.clone();
+            group.go(move || done.fetch_add(1, Ordering::Relaxed));
+        }
+        group.wait();
+    }
+);

@@ -72,7 +72,7 @@ impl Channels for Std {
 
 /// Channels whose both ends are cloned and block.
 macro_rules! shared_channels {
-    ($name:ident, $krate:ident) => {
+    ($name:ident, $krate:ident $(, $recv_any:item)?) => {
         pub(crate) struct $name;
 
         impl Channels for $name {
@@ -91,6 +91,8 @@ macro_rules! shared_channels {
                 rx.recv().ok()
             }
 
+            $($recv_any)?
+
             fn another_tx(tx: &Self::Tx) -> Self::Tx {
                 tx.clone()
             }
@@ -102,6 +104,33 @@ macro_rules! shared_channels {
     };
 }
 
-shared_channels!(Crossbeam, crossbeam_channel);
+shared_channels!(
+    Crossbeam,
+    crossbeam_channel,
+    fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = crossbeam_channel::select! {
+            recv(a) -> message => message,
+            recv(b) -> message => message,
+            recv(c) -> message => message,
+            recv(d) -> message => message,
+        };
+        message.expect("the senders are kept")
+    }
+);
 shared_channels!(Kanal, kanal);
-shared_channels!(Flume, flume);
+shared_channels!(
+    Flume,
+    flume,
+    fn recv_any(rxs: &mut [Self::Rx; 4]) -> u64 {
+        let any =
+            rxs.iter().fold(flume::Selector::new(), |any, rx| any.recv(rx, |message| message));
+        any.wait().expect("the senders are kept")
+    }
+);
+
+blocking_locks!(Std, std::sync::Mutex<u64>, std::sync::RwLock<u64>, [.unwrap()]);
+
+/// parking_lot's locks; it has no channels.
+pub(crate) struct ParkingLot;
+
+blocking_locks!(ParkingLot, parking_lot::Mutex<u64>, parking_lot::RwLock<u64>, []);

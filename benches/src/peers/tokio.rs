@@ -84,6 +84,16 @@ impl Channels for Tokio {
         rx.recv()
     }
 
+    async fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = tokio::select! {
+            message = a.recv() => message,
+            message = b.recv() => message,
+            message = c.recv() => message,
+            message = d.recv() => message,
+        };
+        message.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
@@ -172,6 +182,16 @@ impl Channels for Flume {
         rx.recv_async().await.ok()
     }
 
+    async fn recv_any([a, b, c, d]: &mut [Self::Rx; 4]) -> u64 {
+        let message = tokio::select! {
+            message = a.recv_async() => message,
+            message = b.recv_async() => message,
+            message = c.recv_async() => message,
+            message = d.recv_async() => message,
+        };
+        message.expect("the senders are kept")
+    }
+
     fn another_tx(tx: &Self::Tx) -> Self::Tx {
         tx.clone()
     }
@@ -180,3 +200,5 @@ impl Channels for Flume {
         rx.clone()
     }
 }
+
+async_locks!(Tokio, tokio::sync::Mutex<u64>, tokio::sync::RwLock<u64>);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 ///
 /// ```
 /// use strands::context;
-/// use strands::group::Group;
+/// use strands::sync::Group;
 ///
 /// let (group, ctx) = Group::with_context(&context::background());
 /// for n in 1..=3_u32 {

@@ -23,7 +23,7 @@
 //! * Every word here also works on a plain OS thread, and blocks that. Nothing has to be set up: the
 //!   runtime starts with the first `go`, and the process ends when `main` returns.
 //! * A [`context`] tells those who work for somebody when their work is no longer wanted. [`try_scope`] and
-//!   [`group::Group`] are for goroutines that may fail, [`goroutine_local!`] for values of which each has its own.
+//!   [`sync::Group`] are for goroutines that may fail, [`goroutine_local!`] for values of which each has its own.
 //! * There is no `async`, no `unsafe` to call, and `go` asks of its closure what
 //!   [`std::thread::spawn`] asks.
 //!
@@ -31,7 +31,8 @@
 //!
 //! A goroutine stays on the OS thread on which it first ran, and shares that thread's `thread_local!`s with
 //! the other goroutines at home there. A *thread-blocking* lock (`std::sync::Mutex`) must not be held across
-//! a wait: the goroutine that would release it may be behind the one that blocks their thread on it.
+//! a wait: the goroutine that would release it may be behind the one that blocks their thread on it. The locks of
+//! [`sync`] may.
 //! Computing for long, or blocking the thread, holds up the goroutines that are at home on it (and no
 //! others); [`blocking`] is for calls of which one knows it.
 //!
@@ -64,6 +65,7 @@ mod sys;
 mod wait;
 
 pub mod channel;
+pub mod sync;
 
 #[cfg(not(loom))]
 mod config;
@@ -72,7 +74,7 @@ pub mod context;
 #[cfg(not(loom))]
 mod everyday;
 #[cfg(not(loom))]
-pub mod group;
+mod group;
 #[cfg(not(loom))]
 pub mod local;
 #[cfg(not(loom))]

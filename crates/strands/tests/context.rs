@@ -16,6 +16,7 @@ use strands::channel::{TryRecvError, bounded, unbounded};
 use strands::context::{
     self, Context, ContextError, RecvContextError, SendContextError, Signal, SignalReceived,
 };
+use strands::sync::{Mutex, RwLock, Semaphore};
 use strands::{go, select};
 
 use ContextError::{Canceled, DeadlineExceeded};
@@ -165,6 +166,36 @@ fn whatever_waits_ends_with_its_context() {
         assert!(handle.join().unwrap().is_err());
         error
     });
+}
+
+#[test]
+fn locks_and_permits_are_waited_for_under_a_context() {
+    let lock = Arc::new(Mutex::new(0));
+    let guard = lock.lock().unwrap();
+    let contender = Arc::clone(&lock);
+    ends_with_its_context(move |ctx| contender.lock_ctx(ctx).unwrap_err());
+    drop(guard);
+    assert_eq!(*lock.lock_ctx(&root()).unwrap().unwrap(), 0, "nobody has it");
+    assert_eq!(lock.lock_ctx(&canceled()).unwrap_err(), Canceled);
+
+    let lock = Arc::new(RwLock::new(0));
+    let guard = lock.write().unwrap();
+    let contender = Arc::clone(&lock);
+    ends_with_its_context(move |ctx| {
+        assert_eq!(contender.read_ctx(ctx).unwrap_err(), Canceled);
+        contender.write_ctx(ctx).unwrap_err()
+    });
+    drop(guard);
+    let (one, other) = (lock.read_ctx(&root()), lock.read_ctx(&root()));
+    drop((one.unwrap().unwrap(), other.unwrap().unwrap()));
+    *lock.write_ctx(&root()).unwrap().unwrap() += 1;
+
+    let semaphore = Arc::new(Semaphore::new(2));
+    let permits = semaphore.acquire_many_ctx(2, &root()).unwrap().unwrap();
+    let contender = Arc::clone(&semaphore);
+    ends_with_its_context(move |ctx| contender.acquire_ctx(ctx).unwrap_err());
+    drop(permits);
+    assert!(semaphore.try_acquire_many(2).is_ok(), "those who were cancelled have taken nothing");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use strands::channel::{bounded, unbounded};
 use strands::context::{self, ContextError};
-use strands::group::Group;
+use strands::sync::Group;
 
 #[test]
 fn all_are_waited_for_and_success_is_ok() {

@@ -16,6 +16,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("selection", &["wait"]),
     // To `time` for one thing: to await a receiver of moments.
     ("channel", &["selection", "wait", "primitive", "time"]),
+    // `channel` for `mpsc`, `everyday` for `WaitGroup::go`; and it is the address of `group`.
+    ("sync", &["wait", "primitive", "channel", "everyday", "group"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),
@@ -24,7 +26,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("time", &["everyday", "identity", "sched", "thread", "wait"]),
     (
         "context",
-        &["channel", "everyday", "identity", "sched", "selection", "sys", "thread", "wait"],
+        &["channel", "everyday", "identity", "sched", "selection", "sync", "sys", "thread", "wait"],
     ),
     ("group", &["channel", "context", "everyday", "wait"]),
     ("local", &["sched"]),

@@ -270,7 +270,7 @@ fn where_panics_abort_they_do_so_in_scopes_and_groups_too() {
             })),
             "supervise" => drop(supervise(|s| s.go(|| panic!("on purpose")))),
             _ => {
-                let group = strands::group::Group::<()>::new();
+                let group = strands::sync::Group::<()>::new();
                 group.go(|| panic!("on purpose"));
                 let _ = group.wait();
             }

@@ -484,18 +484,16 @@ fn a_limit_of_zero_polls_once_and_the_future_goes_first() {
     });
     assert!(block_on(time::timeout(zero, pending)).is_err());
     assert_eq!(polls, 1);
-    let ran = Arc::new(AtomicBool::new(false));
-    let late = time::timeout_at(past, {
-        let ran = Arc::clone(&ran);
-        move || {
-            time::sleep(SHORT);
-            ran.store(true, SeqCst);
-        }
+    // It goes on all the same, when it is let.
+    let (gate, is_open) = bounded::<()>(0);
+    let (done, is_done) = bounded(1);
+    let late = time::timeout_at(past, move || {
+        is_open.recv().unwrap();
+        done.send(()).unwrap();
     });
     assert!(late.is_err());
-    while !ran.load(SeqCst) {
-        time::sleep(SHORT);
-    }
+    gate.send(()).unwrap();
+    is_done.recv().unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! the expression for the message when the arm was chosen, as crossbeam-channel does. Until then the arm is a
 //! *promise* (see `core`), and what was kept for it is given back if the arm is dropped instead.
 
-use super::core::{Chosen, Guard};
+use super::core::{Chosen, Core, Guard, Receiving};
 use super::receiver::Flavor;
 use super::waiting::{Kind, Place, Slot};
 use super::{Receiver, RecvError, SendError, Sender};
@@ -52,15 +52,15 @@ impl<'a, T> RecvArm<'a, T> {
         }
     }
 
+    /// Receives, if that is possible at once.
     #[inline]
-    fn got(&self, received: Result<T, impl Sized>) -> bool {
-        self.got.set(match received {
-            Ok(message) => {
-                // SAFETY: the slot is empty, and the arm is in no line.
-                unsafe { self.slot.write(message) };
-                Got::Message
-            }
-            Err(_) => Got::Disconnected,
+    fn receive(&self, end: &Core<T>, state: Guard<'_, T>) -> bool {
+        debug_assert!(self.got.get() == Got::Nothing);
+        // SAFETY: the slot is empty, and the arm is in no line.
+        self.got.set(match unsafe { end.start_recv(state, &self.slot) } {
+            Receiving::Received => Got::Message,
+            Receiving::Closed => Got::Disconnected,
+            Receiving::Empty(_) => return false,
         });
         true
     }
@@ -72,15 +72,14 @@ impl<T> Arm for RecvArm<'_, T> {
     #[inline]
     fn attempt(&self) -> bool {
         match self.receiver.flavor() {
-            Flavor::Channel(end) => {
-                let received = end.start_recv(end.lock());
-                match received {
-                    Ok(received) => self.got(received),
-                    Err(_) => false,
-                }
-            }
+            Flavor::Channel(end) => self.receive(end, end.lock()),
             Flavor::Timed(source) => match source.attempt() {
-                Some(message) => self.got(Ok::<T, RecvError>(message)),
+                Some(message) => {
+                    // SAFETY: the slot is empty, and the arm is in no line.
+                    unsafe { self.slot.write(message) };
+                    self.got.set(Got::Message);
+                    true
+                }
                 None => false,
             },
             Flavor::Never => false,
@@ -101,13 +100,7 @@ impl<T> Arm for RecvArm<'_, T> {
         if !self.place.claim_oneself(Kind::Oneself) {
             return Enlisted::Taken;
         }
-        match end.start_recv(state) {
-            Ok(received) => {
-                self.got(received);
-                Enlisted::Done
-            }
-            Err(_) => Enlisted::Again,
-        }
+        if self.receive(end, state) { Enlisted::Done } else { Enlisted::Again }
     }
 
     #[inline]

@@ -10,16 +10,7 @@
 //!
 //! A rendezvous channel is the case in which the buffer is always both empty and full.
 //!
-//! # Promises
-//!
-//! An arm of a select that sends makes its message only when it has been chosen, after the lock was released;
-//! see [`SendArm`](super::arms::SendArm). What it is chosen for is kept for it until then:
-//!
-//! * **room**: a place in the buffer, counted in `reserved`. Whoever comes meanwhile finds the buffer that
-//!   much smaller.
-//! * **a partner**, in a rendezvous: a receiver that has been claimed and not been finished, found in `held`
-//!   by its ticket. It goes on waiting, with no deadline, until the message is there; should the promise be
-//!   broken (making the message panicked) it begins anew.
+//! Sends of a select, whose message is made when they have been chosen, are in `promise`.
 //!
 //! # Strays
 //!
@@ -28,20 +19,28 @@
 //!
 //! Messages only move under the lock; they are dropped, and those who wait are woken, after it was released.
 
+mod ends;
+mod promise;
+
+pub(super) use ends::{RecvEnd, SendEnd};
+pub(super) use promise::Chosen;
+
 use super::buffer::Buffer;
 use super::waiting::{Claimed, Kind, Line, Place, Slot};
-use super::{RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use super::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 use crate::primitive::Arc;
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::wait::{
-    Reason, ShortLock, ShortLockGuard, TIMED_OUT, WaitKind, Waiter, Wake, tried_in_vain,
+    Reason, ShortLock, ShortLockGuard, TIMED_OUT, WaitKind, Waiter, Wake, linger, tried_in_vain,
 };
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::time::Instant;
 
 /// When the channel is closed, so many are woken between two looks at the lock.
 const BATCH: usize = 32;
+
+/// A hint that there is something for everybody.
+const ANY: usize = usize::MAX;
 
 /// What a send does when the buffer is full.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +55,9 @@ pub(super) enum Overflow {
 
 pub(super) struct Core<T> {
     state: ShortLock<State<T>>,
+    /// How many messages the buffer holds, [`ANY`] when the channel is closed: for threads that look whether it
+    /// is worth while to take the lock. Written under the lock.
+    hint: AtomicUsize,
     /// `None`: no bound.
     cap: Option<usize>,
     overflow: Overflow,
@@ -84,22 +86,37 @@ pub(super) type Guard<'a, T> = ShortLockGuard<'a, State<T>>;
 
 /// What can be received at once.
 pub(super) enum Offer<T> {
-    /// A message, and the wake-up that taking it owes to a sender.
-    Message(T, Option<Wake>),
+    /// A message, which is in the slot now, and the wake-up that taking it owes to a sender.
+    Message(Option<Wake>),
     /// A sender that has yet to make its message: see [`Core::hold`].
     Promise(Claimed<T>),
     Nothing,
 }
 
-/// What a promise has been chosen for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chosen {
-    /// The channel never makes senders wait.
-    Free,
-    Room,
-    /// The receiver with this ticket.
-    Partner(u64),
+/// How a send begins.
+pub(super) enum Sending<'a, T> {
+    /// It is done, and the message is gone from the slot.
+    Sent,
+    /// There is neither a receiver nor room, but the channel is open.
+    Full(Guard<'a, T>),
     /// The channel is closed.
+    Closed,
+}
+
+/// How a receive begins.
+pub(super) enum Receiving<'a, T> {
+    /// It is done, and the message is in the slot.
+    Received,
+    /// There is nothing, but the channel is open.
+    Empty(Guard<'a, T>),
+    /// There is nothing, and the channel is closed.
+    Closed,
+}
+
+/// How waiting to send ended.
+enum Waited {
+    Done,
+    TimedOut,
     Closed,
 }
 
@@ -126,6 +143,7 @@ impl<T> Core<T> {
                 held: Vec::new(),
                 next_ticket: 0,
             }),
+            hint: AtomicUsize::new(0),
             cap,
             overflow,
             is_signal,
@@ -142,6 +160,8 @@ impl<T> Core<T> {
     /// Gives the lock back, after something has changed; and tells those who watch.
     #[inline]
     pub(super) fn release(&self, state: Guard<'_, T>) {
+        // Ordering: Relaxed: who finds it worth while takes the lock.
+        self.hint.store(if state.closed { ANY } else { state.buffer.len() }, Ordering::Relaxed);
         if state.watchers.is_empty() {
             drop(state);
         } else {
@@ -183,36 +203,44 @@ impl<T> Core<T> {
         self.cap.is_none_or(|cap| state.buffer.len() + state.reserved < cap)
     }
 
+    #[inline]
     fn is_rendezvous(&self) -> bool {
         self.cap == Some(0)
     }
 
     // Sending.
 
-    /// Passes the message on, or puts it in the buffer, or gives it back with the lock: then there is neither a
-    /// receiver nor room, but the channel is open.
-    #[inline]
-    pub(super) fn start_send(&self, message: T) -> Result<(), (T, Option<Guard<'_, T>>)> {
+    /// Passes the message on, or puts it in the buffer, if that is possible at once.
+    ///
+    /// Messages travel from slot to slot, not through results: a large one would be copied for each.
+    ///
+    /// # Safety
+    /// The slot holds a message and is the caller's; when it was sent, no longer.
+    #[inline(always)]
+    pub(super) unsafe fn start_send(&self, slot: &Slot<T>) -> Sending<'_, T> {
         let mut state = self.lock();
         if state.closed {
-            return Err((message, None));
+            return Sending::Closed;
         }
         if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
-            let wake = receiver.give(message);
+            // SAFETY: the caller's promise.
+            let wake = receiver.give(unsafe { slot.read() });
             drop(state);
             wake.deliver();
-            return Ok(());
+            return Sending::Sent;
         }
         if self.has_room(&state) {
-            state.buffer.push_back(message);
+            // SAFETY: as above.
+            state.buffer.push_back(unsafe { slot.read() });
             self.release(state);
-            return Ok(());
+            return Sending::Sent;
         }
         if self.overflow != Overflow::Wait {
-            self.send_over(state, message);
-            return Ok(());
+            // SAFETY: as above.
+            self.send_over(state, unsafe { slot.read() });
+            return Sending::Sent;
         }
-        Err((message, Some(state)))
+        Sending::Full(state)
     }
 
     /// Sends into a full buffer that holds nobody back.
@@ -232,14 +260,19 @@ impl<T> Core<T> {
 
     #[inline]
     pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.start_send(message).map_err(|(message, state)| match state {
-            Some(state) => {
+        let slot = Slot::holding(message);
+        // SAFETY: it holds the message, and is ours; so it does below, where it was not sent.
+        match unsafe { self.start_send(&slot) } {
+            Sending::Sent => Ok(()),
+            // SAFETY: as above.
+            Sending::Closed => Err(TrySendError::Disconnected(unsafe { slot.read() })),
+            Sending::Full(state) => {
                 drop(state);
                 tried_in_vain();
-                TrySendError::Full(message)
+                // SAFETY: as above.
+                Err(TrySendError::Full(unsafe { slot.read() }))
             }
-            None => TrySendError::Disconnected(message),
-        })
+        }
     }
 
     #[inline]
@@ -248,116 +281,81 @@ impl<T> Core<T> {
         message: T,
         deadline: Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        match self.start_send(message) {
-            Ok(()) => Ok(()),
-            Err((message, Some(state))) => self.wait_to_send(state, message, deadline),
-            Err((message, None)) => Err(SendTimeoutError::Disconnected(message)),
+        let slot = Slot::holding(message);
+        // SAFETY: it holds the message, and is ours.
+        match unsafe { self.start_send(&slot) } {
+            Sending::Sent => Ok(()),
+            // SAFETY: as above; so is what follows.
+            Sending::Full(state) => match unsafe { self.wait_to_send(state, &slot, deadline) } {
+                Waited::Done => Ok(()),
+                // SAFETY: it has not been sent.
+                Waited::Closed => Err(SendTimeoutError::Disconnected(unsafe { slot.read() })),
+                // SAFETY: as above.
+                Waited::TimedOut => Err(SendTimeoutError::Timeout(unsafe { slot.read() })),
+            },
+            // SAFETY: as above.
+            Sending::Closed => Err(SendTimeoutError::Disconnected(unsafe { slot.read() })),
         }
     }
 
+    /// A thread stays awake for a moment before it gets in line: then those whom it waits for need not wake it,
+    /// and it finds several messages, or room for several, at once.
+    ///
+    /// # Safety
+    /// As for `start_send`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn send_after_lingering<'a>(
+        &'a self,
+        state: Guard<'a, T>,
+        slot: &Slot<T>,
+    ) -> Sending<'a, T> {
+        if self.is_rendezvous() {
+            return Sending::Full(state);
+        }
+        drop(state);
+        linger(|| {
+            let hint = self.hint.load(Ordering::Relaxed);
+            hint == ANY || self.cap.is_none_or(|cap| hint < cap)
+        });
+        // SAFETY: the caller's promise.
+        unsafe { self.start_send(slot) }
+    }
+
+    /// Waits for a receiver or for room.
+    ///
+    /// # Safety
+    /// As for `start_send`, for which `Done` is to have been sent.
     #[inline]
-    fn wait_to_send(
-        &self,
-        mut state: Guard<'_, T>,
-        message: T,
+    unsafe fn wait_to_send<'a>(
+        &'a self,
+        mut state: Guard<'a, T>,
+        slot: &Slot<T>,
         deadline: Option<Instant>,
-    ) -> Result<(), SendTimeoutError<T>> {
+    ) -> Waited {
         let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-        let slot = Slot::holding(message);
-        let place = Place::with(&waiter, &slot);
-        // SAFETY: all three stay in this frame until `park` returns, which is after the claim and the
+        if waiter.is_thread() {
+            // SAFETY: the caller's promise.
+            state = match unsafe { self.send_after_lingering(state, slot) } {
+                Sending::Sent => return Waited::Done,
+                Sending::Full(state) => state,
+                Sending::Closed => return Waited::Closed,
+            };
+        }
+        let place = Place::with(&waiter, slot);
+        // SAFETY: all three stay in their frames until `park` returns, which is after the claim and the
         // wake-up; or else the place leaves.
         unsafe { state.senders.join(&place) };
         self.release(state);
         let token = waiter.park(Reason::on(WaitKind::Send, self.address()), deadline);
+        if token == Kind::Passed.token(0) {
+            return Waited::Done;
+        }
         if token == TIMED_OUT {
             self.lock().senders.leave(&place);
-            // SAFETY: nobody has taken the message, and the slot is ours again.
-            return Err(SendTimeoutError::Timeout(unsafe { slot.read() }));
+            return Waited::TimedOut;
         }
-        match Kind::of(token) {
-            Kind::Passed => Ok(()),
-            // SAFETY: as above.
-            _ => Err(SendTimeoutError::Disconnected(unsafe { slot.read() })),
-        }
-    }
-
-    /// Whether a promise would be chosen at once, with `waiter` claimed (null: none).
-    pub(super) fn can_promise(&self, state: &State<T>, waiter: *const Waiter) -> bool {
-        state.closed
-            || self.overflow != Overflow::Wait
-            || self.has_room(state)
-            || (self.is_rendezvous() && state.receivers.has_other_than(waiter))
-    }
-
-    /// Chooses a promise, if that is possible at once.
-    pub(super) fn promise(&self, state: &mut State<T>) -> Option<Chosen> {
-        if state.closed {
-            Some(Chosen::Closed)
-        } else if self.overflow != Overflow::Wait || self.cap.is_none() {
-            Some(Chosen::Free)
-        } else if self.has_room(state) {
-            state.reserved += 1;
-            Some(Chosen::Room)
-        } else if self.is_rendezvous() {
-            let receiver = state.receivers.claim_first(Kind::Passed)?;
-            Some(Chosen::Partner(state.hold(receiver)))
-        } else {
-            None
-        }
-    }
-
-    /// Sends the message that was promised.
-    pub(super) fn keep_promise(&self, chosen: Chosen, message: T) -> Result<(), SendError<T>> {
-        let state = match chosen {
-            Chosen::Closed => return Err(SendError(message)),
-            Chosen::Free => {
-                return self.send(message, None).map_err(|error| SendError(error.into_inner()));
-            }
-            Chosen::Room => {
-                let mut state = self.lock();
-                state.reserved -= 1;
-                state
-            }
-            Chosen::Partner(ticket) => {
-                let mut state = self.lock();
-                if let Some(receiver) = state.let_go(ticket) {
-                    let wake = receiver.give(message);
-                    drop(state);
-                    wake.deliver();
-                    return Ok(());
-                }
-                // The partner was an async receiver, and has been dropped.
-                state
-            }
-        };
-        if state.closed {
-            return Err(SendError(message));
-        }
-        self.insert(state, message, Buffer::push_back);
-        Ok(())
-    }
-
-    /// What was promised will not be sent.
-    pub(super) fn break_promise(&self, chosen: Chosen) {
-        match chosen {
-            Chosen::Free | Chosen::Closed => {}
-            Chosen::Room => {
-                let mut state = self.lock();
-                state.reserved -= 1;
-                let wake = self.fill(&mut state);
-                self.release(state);
-                drop(wake);
-            }
-            Chosen::Partner(ticket) => {
-                let mut state = self.lock();
-                // Under the lock to the end: an async receiver that finds itself neither finished nor held
-                // may go.
-                let wake = state.let_go(ticket).map(|receiver| receiver.dismiss_as(Kind::Again));
-                drop(state);
-                drop(wake);
-            }
-        }
+        Waited::Closed
     }
 
     /// Takes back a message that was received by one who has gone away without it.
@@ -368,7 +366,8 @@ impl<T> Core<T> {
     fn insert(&self, mut state: Guard<'_, T>, message: T, push: fn(&mut Buffer<T>, T)) {
         if let Some(receiver) = state.receivers.claim_first(Kind::Passed) {
             let wake = receiver.give(message);
-            drop(state);
+            // Room that was kept for it is free.
+            self.release(state);
             wake.deliver();
         } else {
             push(&mut state.buffer, message);
@@ -380,21 +379,25 @@ impl<T> Core<T> {
 
     /// Whether something can be received at once, with `waiter` claimed (null: none), or never any more.
     pub(super) fn can_take(&self, state: &State<T>, waiter: *const Waiter) -> bool {
-        state.closed
-            || state.buffer.len() > 0
-            || (self.is_rendezvous() && state.senders.has_other_than(waiter))
+        state.closed || state.buffer.len() > 0 || state.senders.has_other_than(waiter)
     }
 
     /// What can be received at once.
-    #[inline]
-    pub(super) fn take(&self, state: &mut State<T>) -> Offer<T> {
+    ///
+    /// # Safety
+    /// The slot is empty and the caller's.
+    #[inline(always)]
+    pub(super) unsafe fn take(&self, state: &mut State<T>, slot: &Slot<T>) -> Offer<T> {
         if let Some(message) = state.buffer.pop_front() {
+            // SAFETY: the caller's promise.
+            unsafe { slot.write(message) };
             let wake = if state.senders.is_empty() { None } else { self.fill(state) };
-            return Offer::Message(message, wake);
+            return Offer::Message(wake);
         }
-        if !self.is_rendezvous() {
+        if state.senders.is_empty() {
             return Offer::Nothing;
         }
+        // In a rendezvous, or if all room is promised.
         let sender = state
             .senders
             .claim_first_by(|place| if place.is_promise() { Kind::Partner } else { Kind::Passed });
@@ -403,7 +406,9 @@ impl<T> Core<T> {
             Some(promise) if promise.is_promise() => Offer::Promise(promise),
             Some(sender) => {
                 let (message, wake) = sender.take();
-                Offer::Message(message, Some(wake))
+                // SAFETY: as above.
+                unsafe { slot.write(message) };
+                Offer::Message(Some(wake))
             }
         }
     }
@@ -425,53 +430,46 @@ impl<T> Core<T> {
         Some(wake)
     }
 
-    /// Receives what can be received at once. `None`: nothing just now; the lock comes back.
-    #[inline]
-    pub(super) fn start_recv<'a>(
+    /// Receives what can be received at once.
+    ///
+    /// # Safety
+    /// The slot is empty and the caller's.
+    #[inline(always)]
+    pub(super) unsafe fn start_recv<'a>(
         &'a self,
         mut state: Guard<'a, T>,
-    ) -> Result<Result<T, RecvTimeoutError>, Guard<'a, T>> {
+        slot: &Slot<T>,
+    ) -> Receiving<'a, T> {
         loop {
-            match self.take(&mut state) {
-                Offer::Message(message, wake) => {
+            // SAFETY: the caller's promise.
+            match unsafe { self.take(&mut state, slot) } {
+                Offer::Message(wake) => {
                     self.release(state);
                     drop(wake);
-                    return Ok(Ok(message));
+                    return Receiving::Received;
                 }
                 Offer::Promise(promise) => {
-                    if let Some(message) = self.await_promise(state, promise) {
-                        return Ok(Ok(message));
+                    // SAFETY: as above.
+                    if unsafe { self.await_promise(state, promise, slot) } {
+                        return Receiving::Received;
                     }
                     state = self.lock();
                 }
-                Offer::Nothing if state.closed => return Ok(Err(RecvTimeoutError::Disconnected)),
-                Offer::Nothing => return Err(state),
+                Offer::Nothing if state.closed => return Receiving::Closed,
+                Offer::Nothing => return Receiving::Empty(state),
             }
-        }
-    }
-
-    /// Waits for a message that was promised; `None` if the promise is broken.
-    #[cold]
-    fn await_promise(&self, mut state: Guard<'_, T>, promise: Claimed<T>) -> Option<T> {
-        let waiter = Waiter::exclusive();
-        let slot = Slot::empty();
-        let place = Place::with(&waiter, &slot);
-        let wake = state.hold_for(promise, &place);
-        drop(state);
-        wake.deliver();
-        match Kind::of(waiter.park(Reason::on(WaitKind::Receive, self.address()), None)) {
-            // SAFETY: the message is there, and the slot is ours again.
-            Kind::Passed => Some(unsafe { slot.read() }),
-            _ => None,
         }
     }
 
     #[inline]
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.start_recv(self.lock()) {
-            Ok(Ok(message)) => Ok(message),
-            Ok(Err(_)) => Err(TryRecvError::Disconnected),
-            Err(state) => {
+        let slot = Slot::empty();
+        // SAFETY: it is empty, and ours.
+        match unsafe { self.start_recv(self.lock(), &slot) } {
+            // SAFETY: the message is in it.
+            Receiving::Received => Ok(unsafe { slot.read() }),
+            Receiving::Closed => Err(TryRecvError::Disconnected),
+            Receiving::Empty(state) => {
                 drop(state);
                 tried_in_vain();
                 Err(TryRecvError::Empty)
@@ -481,29 +479,73 @@ impl<T> Core<T> {
 
     #[inline]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let slot = Slot::empty();
+        // SAFETY: it is empty, and ours; and then the message is in it.
+        unsafe { self.recv_into(&slot, deadline) }.map(|()| unsafe { slot.read() })
+    }
+
+    /// Receives a message into the slot.
+    ///
+    /// # Safety
+    /// The slot is empty and the caller's.
+    #[inline(always)]
+    unsafe fn recv_into(
+        &self,
+        slot: &Slot<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), RecvTimeoutError> {
         loop {
-            let mut state = match self.start_recv(self.lock()) {
-                Ok(received) => return received,
-                Err(state) => state,
+            // SAFETY: the caller's promise.
+            let mut state = match unsafe { self.start_recv(self.lock(), slot) } {
+                Receiving::Received => return Ok(()),
+                Receiving::Closed => return Err(RecvTimeoutError::Disconnected),
+                Receiving::Empty(state) => state,
             };
             let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-            let slot = Slot::empty();
-            let place = Place::with(&waiter, &slot);
+            if waiter.is_thread() {
+                // SAFETY: as above.
+                state = match unsafe { self.recv_after_lingering(state, slot) } {
+                    Receiving::Received => return Ok(()),
+                    Receiving::Closed => return Err(RecvTimeoutError::Disconnected),
+                    Receiving::Empty(state) => state,
+                };
+            }
+            let place = Place::with(&waiter, slot);
             // SAFETY: as in `wait_to_send`.
             unsafe { state.receivers.join(&place) };
             self.release(state);
             let token = waiter.park(Reason::on(WaitKind::Receive, self.address()), deadline);
+            if token == Kind::Passed.token(0) {
+                return Ok(());
+            }
             if token == TIMED_OUT {
                 self.lock().receivers.leave(&place);
                 return Err(RecvTimeoutError::Timeout);
             }
-            match Kind::of(token) {
-                // SAFETY: a sender has put its message there, and the slot is ours again.
-                Kind::Passed => return Ok(unsafe { slot.read() }),
-                Kind::Closed => return Err(RecvTimeoutError::Disconnected),
-                _ => {}
+            if token == Kind::Closed.token(0) {
+                return Err(RecvTimeoutError::Disconnected);
             }
         }
+    }
+
+    /// As `send_after_lingering`.
+    ///
+    /// # Safety
+    /// As for `start_recv`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn recv_after_lingering<'a>(
+        &'a self,
+        state: Guard<'a, T>,
+        slot: &Slot<T>,
+    ) -> Receiving<'a, T> {
+        if self.is_rendezvous() {
+            return Receiving::Empty(state);
+        }
+        drop(state);
+        linger(|| self.hint.load(Ordering::Relaxed) != 0);
+        // SAFETY: the caller's promise.
+        unsafe { self.start_recv(self.lock(), slot) }
     }
 
     // The end.
@@ -525,6 +567,7 @@ impl<T> Core<T> {
     fn shut(&self, discard: bool) {
         let mut state = self.lock();
         state.closed = true;
+        self.hint.store(ANY, Ordering::Relaxed);
         let left = if discard {
             std::mem::replace(&mut state.buffer, Buffer::nothing())
         } else {
@@ -587,87 +630,4 @@ impl<T> State<T> {
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
-
-    /// Keeps a claimed receiver for one who has promised a message, and returns its ticket.
-    fn hold(&mut self, receiver: Claimed<T>) -> u64 {
-        self.next_ticket += 1;
-        self.held.push((self.next_ticket, receiver));
-        self.next_ticket
-    }
-
-    /// Lets the owner of `place`, who waits in no line, wait for the message that was promised, and returns
-    /// the wake-up that tells the promise so.
-    pub(super) fn hold_for(&mut self, promise: Claimed<T>, place: &Place<T>) -> Wake {
-        let claimed = place.claim_oneself(Kind::Passed);
-        debug_assert!(claimed, "it is in no line");
-        // SAFETY: just claimed, by its owner and for this.
-        promise.set_ticket(self.hold(unsafe { Claimed::new(place) }));
-        promise.dismiss()
-    }
-
-    /// Whoever has this ticket, if it still waits.
-    fn let_go(&mut self, ticket: u64) -> Option<Claimed<T>> {
-        let at = self.held.iter().position(|(other, _)| *other == ticket)?;
-        Some(self.held.swap_remove(at).1)
-    }
-
-    /// The owner of `place` no longer waits, neither in line nor for a promise.
-    pub(super) fn abandon(&mut self, place: &Place<T>) {
-        self.receivers.leave(place);
-        self.held.retain(|(_, claimed)| !claimed.is_at(place));
-    }
-}
-
-/// More handles than this can only have been forgotten in a loop; std's `Arc` aborts there too.
-const MOST_HANDLES: usize = isize::MAX as usize;
-
-macro_rules! end {
-    ($(#[$doc:meta])* $name:ident, $count:ident, discard: $discard:expr) => {
-        $(#[$doc])*
-        pub(super) struct $name<T>(Arc<Core<T>>);
-
-        impl<T> Clone for $name<T> {
-            fn clone(&self) -> Self {
-                // Ordering: Relaxed, as in `Arc`: who clones has a handle, so the count is not zero.
-                if self.0.$count.fetch_add(1, Ordering::Relaxed) > MOST_HANDLES {
-                    std::process::abort();
-                }
-                $name(Arc::clone(&self.0))
-            }
-        }
-
-        impl<T> Drop for $name<T> {
-            fn drop(&mut self) {
-                // Ordering: AcqRel, so that all that was done with the other handles happens before.
-                if self.0.$count.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.0.shut($discard);
-                }
-            }
-        }
-
-        impl<T> Deref for $name<T> {
-            type Target = Core<T>;
-
-            #[inline]
-            fn deref(&self) -> &Core<T> {
-                &self.0
-            }
-        }
-
-        impl<T> $name<T> {
-            pub(super) fn same(&self, other: &Self) -> bool {
-                Arc::ptr_eq(&self.0, &other.0)
-            }
-        }
-    };
-}
-
-end! {
-    /// A counted right to send. The last one to go disconnects the channel.
-    SendEnd, senders, discard: false
-}
-
-end! {
-    /// A counted right to receive. The last one to go disconnects the channel, and drops what is left.
-    RecvEnd, receivers, discard: true
 }

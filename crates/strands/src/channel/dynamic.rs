@@ -280,6 +280,12 @@ impl SelectedOperation<'_> {
         unsafe { std::mem::transmute::<Box<dyn RenewableArm + '_>, Box<dyn RenewableArm>>(arm) }
     }
 
+    /// What a drop does, without its panic. For models, where any panic is a failure.
+    #[cfg(all(test, loom))]
+    pub(super) fn break_off(mut self) {
+        self.arm = None;
+    }
+
     /// Completes a send operation.
     ///
     /// Blocks nobody: room or receiver is kept for it.

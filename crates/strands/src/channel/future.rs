@@ -9,7 +9,7 @@
 //! lock, from the claim to `finish`; so under the lock the owner finds them either finished, or in line (or
 //! held, waiting for a promise) and untouched. Hence `Drop` may take them away under the lock.
 
-use super::core::{Core, Offer};
+use super::core::{Core, Offer, Sending};
 use super::receiver::Flavor;
 #[cfg(not(loom))]
 use super::timed::Source;
@@ -54,11 +54,13 @@ impl<T> RecvWait<T> {
         // With no lock held: the clone is the executor's code.
         let waker = waker.clone();
         let mut state = core.lock();
-        let promise = match core.take(&mut state) {
-            Offer::Message(message, wake) => {
+        // SAFETY: the slot is empty, and we are in no line.
+        let promise = match unsafe { core.take(&mut state, &this.slot) } {
+            Offer::Message(wake) => {
                 core.release(state);
                 drop(wake);
-                return Poll::Ready(Ok(message));
+                // SAFETY: the message is in it.
+                return Poll::Ready(Ok(unsafe { this.slot.read() }));
             }
             Offer::Nothing if state.is_closed() => return Poll::Ready(Err(RecvError)),
             Offer::Nothing => None,
@@ -268,17 +270,19 @@ impl<T> Future for SendFuture<'_, T> {
             }
         }
         assert!(this.has_message, "a send was polled again after it was ready");
-        this.has_message = false;
-        // SAFETY: there is a message, it is ours, and from here on it is noted as read.
-        let message = unsafe { this.slot.read() };
-        let (message, mut state) = match core.start_send(message) {
-            Ok(()) => return Poll::Ready(Ok(())),
-            Err((message, None)) => return Poll::Ready(Err(SendError(message))),
-            Err((message, Some(state))) => (message, state),
+        // SAFETY: there is a message, and it is ours.
+        let mut state = match unsafe { core.start_send(&this.slot) } {
+            Sending::Sent => {
+                this.has_message = false;
+                return Poll::Ready(Ok(()));
+            }
+            Sending::Closed => {
+                this.has_message = false;
+                // SAFETY: as above, and noted as read.
+                return Poll::Ready(Err(SendError(unsafe { this.slot.read() })));
+            }
+            Sending::Full(state) => state,
         };
-        // SAFETY: the slot is empty and ours.
-        unsafe { this.slot.write(message) };
-        this.has_message = true;
         let waiter = this.waiter.insert(Waiter::of_future(waker));
         this.place.prepare(waiter, &this.slot, 0);
         // SAFETY: all three are pinned, and leave when they are dropped.

@@ -1,4 +1,4 @@
-//! Channels: pipes for messages, between goroutines and plain threads in any mixture.
+//! Channels: pipes for messages, between goroutines, plain threads and async tasks in any mixture.
 //!
 //! Names, shapes, error types and semantics are those of the `crossbeam-channel` crate, so that its users
 //! change one `use` line.
@@ -17,33 +17,51 @@
 //! ```
 //!
 //! * [`bounded`] holds up to `cap` messages; with `cap` 0 it is a *rendezvous*: a send waits until a receiver
-//!   takes the message from its hands. [`unbounded`] holds as many as memory does.
+//!   takes the message from its hands. [`unbounded`] holds as many as memory does. [`sliding`] and
+//!   [`dropping`] hold a few and never make a sender wait.
 //! * [`Sender`] is the producer's role and [`Receiver`] the consumer's. Both can be cloned and sent
 //!   anywhere; neither can do the other's work.
 //! * A message is owned by whoever holds it. A send that cannot happen gives it back in its error.
-//! * When all senders are gone, receivers get what is left, and then [`RecvError`]. When all receivers are
-//!   gone, senders get their message back, and what was left is dropped.
+//! * When all senders are gone, or either side calls `close`, receivers get what is left, and then
+//!   [`RecvError`]. When all receivers are gone, senders get their message back, and what was left is dropped.
+//! * [`select!`](crate::select) waits for several operations and does one of them; [`Select`] does so over a list
+//!   made at run time. [`after`], [`at`], [`tick`] and [`never()`] make receivers of moments.
+//! * `send` and `recv` block the goroutine, or else the thread; `send_async` and `recv_async` wait in async code, on
+//!   any executor. All three meet on the same channel.
+//! * For special purposes: [`oneshot`](mod@oneshot) for one message, [`watch`](mod@watch) for the latest value,
+//!   [`broadcast`](mod@broadcast) for messages to everybody.
 //!
 //! # What is promised
 //!
 //! * **Order.** Messages are received in the order in which they were sent. Among several receivers each
 //!   message goes to one.
-//! * **Fairness.** Those who wait are served first come, first served: a message is handed to the receiver
-//!   that has waited longest, and space to the sender that has. Nobody who arrives later can take it.
+//! * **Fairness.** Those who wait are served first come, first served, whether they are goroutines, threads,
+//!   async tasks or arms of a select: a message is handed to the receiver that has waited longest, and space to
+//!   the sender that has. Nobody who arrives later can take it. (A plain thread stays awake for some
+//!   microseconds before it gets in line.) A select picks among the arms that are ready at random, each as likely
+//!   as any other.
+//! * **All or nothing.** An arm of a select that is not picked, an operation whose time is up, a future that is
+//!   dropped: none of them has consumed or sent anything. A message that had been handed to a future before it
+//!   was dropped goes to the next receiver, or back to the front of the channel: even of a rendezvous, whose
+//!   sender was told that it had been received.
 //! * **Happens-before.** A send happens before the receive of its message returns. The `n`th receive from
-//!   a channel of capacity `cap` happens before the `n + cap`th send returns. The drop of the last sender
-//!   happens before a receive returns `RecvError` for it. As in Go's memory model.
-//! * **Blocking.** `send` and `recv` block the goroutine, or else the thread. `try_` variants never block
-//!   (beyond a lock that is held for a few instructions).
+//!   a channel of capacity `cap` happens before the `n + cap`th send returns. The drop of the last sender, and
+//!   `close`, happen before a receive returns `RecvError` for it. As in Go's memory model.
+//! * **Waiting.** `try_` variants and a select with `default` do not wait for others (beyond a lock that is held
+//!   for a few instructions, and the one case that [`Receiver::try_recv`] names). A goroutine that tries in vain
+//!   again and again gives others a turn now and then.
 //!
 //! # What differs from crossbeam-channel
 //!
-//! Receivers and senders wait in one line; crossbeam's woken waiters race with newcomers.
+//! Receivers and senders wait in one line; crossbeam's woken waiters race with newcomers. A panic in the
+//! message's expression of a `select!` leaves the channel as if the arm had not been picked. There are close,
+//! guards, `join` as an arm, futures, and the channels for special purposes.
 //!
 //! # What differs from Go
 //!
-//! There is no way to send on a closed channel by mistake: it takes a sender to send, and the channel closes
-//! when the last is dropped. There are unbounded channels.
+//! There is no way to send on a closed channel by mistake: a send to one returns its message. There are unbounded
+//! channels, time-outs without timers to stop, and selects that prefer their first arm
+//! ([`select_biased!`](crate::select_biased)).
 //!
 //! **Invariant:** nothing in `channel` names `sched`: it waits at the seam (`wait`), and that is all.
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// rx.send(1);
 /// ```
 pub struct Receiver<T> {
-    flavor: Flavor<T>,
+    pub(super) flavor: Flavor<T>,
     /// For the receiver as a stream.
     #[cfg(feature = "futures")]
     pub(super) stream: super::stream::Wait<T>,

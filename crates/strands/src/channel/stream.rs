@@ -29,18 +29,18 @@ impl<T> Wait<T> {
 impl<T> futures_core::Stream for Receiver<T> {
     type Item = T;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let (mut in_line, mut alarm) = (self.stream.in_line.take(), self.stream.alarm.take());
-        let polled = match self.flavor() {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let this = self.get_mut();
+        match &this.flavor {
+            // The wait stays where it is: a waker that panics when it is cloned must leave it with its owner,
+            // who cancels.
             Flavor::Channel(end) => {
-                let wait = in_line.get_or_insert_with(|| Box::pin(RecvWait::new())).as_mut();
-                wait.poll(end, cx.waker()).map(Result::ok)
+                let wait = this.stream.in_line.get_or_insert_with(|| Box::pin(RecvWait::new()));
+                wait.as_mut().poll(end, cx.waker()).map(Result::ok)
             }
-            Flavor::Timed(source) => poll_source(&**source, &mut alarm, cx).map(Some),
+            Flavor::Timed(source) => poll_source(&**source, &mut this.stream.alarm, cx).map(Some),
             Flavor::Never => Poll::Pending,
-        };
-        self.stream = Wait { in_line, alarm };
-        polled
+        }
     }
 }
 

@@ -36,10 +36,11 @@
 //! | to wait for | write |
 //! |---|---|
 //! | a message, room for one | [`rx.recv_ctx(&ctx)`](crate::channel::Receiver::recv_ctx), [`tx.send_ctx(message, &ctx)`](crate::channel::Sender::send_ctx) |
+//! | a lock, a permit | [`lock_ctx`](crate::sync::Mutex::lock_ctx), [`read_ctx`](crate::sync::RwLock::read_ctx), [`write_ctx`](crate::sync::RwLock::write_ctx), [`acquire_ctx`](crate::sync::Semaphore::acquire_ctx) |
 //! | a goroutine's end | [`handle.join_ctx(&ctx)`](crate::JoinHandle::join_ctx) |
 //! | time to pass | [`ctx.sleep(time)`](Context::sleep) |
 //! | several things | `select! { recv(ctx.done()) -> _ => …, … }` |
-//! | anything that has an async form: a lock, a permit, a broadcast | [`ctx.run(semaphore.acquire_async())`](Context::run) |
+//! | anything else that has an async form: a broadcast, a watch | [`ctx.run(receiver.recv_async())`](Context::run) |
 //! | nothing: in the midst of computing | [`ctx.check()?`](Context::check) |
 //!
 //! A context that is done already wins: such an operation then does nothing, though it could. While it waits,
@@ -64,6 +65,7 @@
 mod blocking;
 mod error;
 mod handle;
+mod locks;
 mod node;
 mod signals;
 mod slab;

@@ -45,7 +45,8 @@
 ///
 /// The first three may carry a guard, before the arrow: `recv(receiver) if open -> pattern => body`. An arm
 /// whose guard is false takes no part (but its expression in parentheses is evaluated). If no arm takes part
-/// and there is no default, the select waits for ever.
+/// and there is no default, the select waits for ever. (Should the compiler complain of its recursion limit:
+/// a long guard costs less of it in parentheses.)
 ///
 /// The `message` is evaluated when the arm has been picked, and not otherwise. If that panics, nothing is sent,
 /// and the receiver or the room that was kept goes to the next.
@@ -176,6 +177,23 @@ macro_rules! __select {
         compile_error!(concat!(
             "did you mean to put a comma instead of the semicolon after `", stringify!($body), "`?"
         ))
+    };
+    // Short guards at one go. (With more words, what follows an arm without an arrow could pass for its guard.)
+    (@arm $biased:tt $arms:tt $default:tt
+        $kind:ident ($($args:tt)*) if $a:tt -> $($rest:tt)*) => {
+        $crate::__select!(@guard $biased $arms $default ($kind ($($args)*)) ($a) -> $($rest)*)
+    };
+    (@arm $biased:tt $arms:tt $default:tt
+        $kind:ident ($($args:tt)*) if $a:tt $b:tt -> $($rest:tt)*) => {
+        $crate::__select!(@guard $biased $arms $default ($kind ($($args)*)) ($a $b) -> $($rest)*)
+    };
+    (@arm $biased:tt $arms:tt $default:tt
+        $kind:ident ($($args:tt)*) if $a:tt $b:tt $c:tt -> $($rest:tt)*) => {
+        $crate::__select!(@guard $biased $arms $default ($kind ($($args)*)) ($a $b $c) -> $($rest)*)
+    };
+    (@arm $biased:tt $arms:tt $default:tt
+        $kind:ident ($($args:tt)*) if $a:tt $b:tt $c:tt $d:tt -> $($rest:tt)*) => {
+        $crate::__select!(@guard $biased $arms $default ($kind ($($args)*)) ($a $b $c $d) -> $($rest)*)
     };
     (@arm $biased:tt $arms:tt $default:tt $kind:ident ($($args:tt)*) if $($rest:tt)*) => {
         $crate::__select!(@guard $biased $arms $default ($kind ($($args)*)) () $($rest)*)

@@ -45,7 +45,7 @@ pub(crate) use reason::{Reason, WaitKind};
 pub(crate) use signal::Signal;
 #[cfg(not(loom))]
 pub(crate) use thread::Sleeps;
-pub(crate) use thread::{ThreadParker, for_each_blocked_thread};
+pub(crate) use thread::{ThreadParker, for_each_blocked_thread, linger};
 
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::primitive::{Arc, UnsafeCell};
@@ -221,6 +221,12 @@ impl Waiter {
         token
     }
 
+    /// Whether it is a thread that waits.
+    #[inline]
+    pub(crate) fn is_thread(&self) -> bool {
+        matches!(self.task, Task::Thread(_))
+    }
+
     /// What the waiter was claimed for, once whoever claimed it has finished. For async tasks.
     pub(crate) fn outcome(&self) -> Option<Token> {
         // Ordering: Acquire pairs with the Release in `finish`: token and value are there.
@@ -256,6 +262,8 @@ impl Waiter {
 
     #[cold]
     fn park_thread(&self, parker: &ThreadParker, why: Reason, mut deadline: Option<Instant>) {
+        #[cfg(not(loom))]
+        linger(|| self.finished.load(Ordering::Relaxed) != 0);
         // Ordering: Acquire pairs with the Release in `finish`: the value is there.
         while self.finished.load(Ordering::Acquire) == 0 {
             let in_time = parker.sleep(why, deadline);

@@ -18,14 +18,40 @@ pub(crate) enum WaitKind {
     Sleep,
     Park,
     Blocking,
+    MutexLock,
+    RwLockRead,
+    RwLockWrite,
+    CondWait,
+    Once,
+    Barrier,
+    Semaphore,
+    WaitGroup,
 }
 
 impl WaitKind {
     /// The kind that was stored as `byte`.
     pub(crate) fn from_byte(byte: u8) -> WaitKind {
         use WaitKind::*;
-        const ALL: [WaitKind; 10] =
-            [Running, Runnable, Send, Receive, Select, Join, Scope, Sleep, Park, Blocking];
+        const ALL: [WaitKind; 18] = [
+            Running,
+            Runnable,
+            Send,
+            Receive,
+            Select,
+            Join,
+            Scope,
+            Sleep,
+            Park,
+            Blocking,
+            MutexLock,
+            RwLockRead,
+            RwLockWrite,
+            CondWait,
+            Once,
+            Barrier,
+            Semaphore,
+            WaitGroup,
+        ];
         ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Running)
     }
 
@@ -39,6 +65,13 @@ impl WaitKind {
         match self {
             WaitKind::Send | WaitKind::Receive => Some("channel"),
             WaitKind::Join => Some("goroutine"),
+            WaitKind::MutexLock => Some("mutex"),
+            WaitKind::RwLockRead | WaitKind::RwLockWrite => Some("rwlock"),
+            WaitKind::CondWait => Some("condvar"),
+            WaitKind::Once => Some("once"),
+            WaitKind::Barrier => Some("barrier"),
+            WaitKind::Semaphore => Some("semaphore"),
+            WaitKind::WaitGroup => Some("wait group"),
             _ => None,
         }
     }
@@ -57,6 +90,14 @@ impl fmt::Display for WaitKind {
             WaitKind::Sleep => "sleep",
             WaitKind::Park => "park",
             WaitKind::Blocking => "blocking call",
+            WaitKind::MutexLock => "mutex lock",
+            WaitKind::RwLockRead => "rwlock read",
+            WaitKind::RwLockWrite => "rwlock write",
+            WaitKind::CondWait => "cond wait",
+            WaitKind::Once => "once",
+            WaitKind::Barrier => "barrier",
+            WaitKind::Semaphore => "semaphore acquire",
+            WaitKind::WaitGroup => "wait group",
         })
     }
 }

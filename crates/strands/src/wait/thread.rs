@@ -26,6 +26,45 @@ const WOKEN: u32 = 3;
 /// After this long without a deadline a thread asks for a look at whether anything can still wake it.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Looks before a thread goes to sleep: so many with pauses in between that double (where there is a second CPU
+/// on which what is awaited can happen meanwhile) …
+const SPINS: u32 = 7;
+/// … and so many that offer the CPU to others. Going to sleep and being woken costs tens of microseconds, of
+/// which the waker pays a third; what is on its way often takes less. Guessed; see the workloads of plain
+/// threads in `benches` before changing.
+const YIELDS: u32 = 8;
+
+/// Lets a thread stay awake for a moment, until there is something for it; false: nothing has come.
+#[cfg(not(loom))]
+#[cold]
+pub(crate) fn linger(mut has_come: impl FnMut() -> bool) -> bool {
+    static SEVERAL_CPUS: OnceLock<bool> = OnceLock::new();
+    let several_cpus = *SEVERAL_CPUS
+        .get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
+    if several_cpus {
+        for spin in 0..SPINS {
+            if has_come() {
+                return true;
+            }
+            for _ in 0..1 << spin {
+                std::hint::spin_loop();
+            }
+        }
+    }
+    for _ in 0..YIELDS {
+        if has_come() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    has_come()
+}
+
+#[cfg(loom)]
+pub(crate) fn linger(mut has_come: impl FnMut() -> bool) -> bool {
+    has_come()
+}
+
 /// The place where one thread sleeps. Shared with its wakers, and outlives the thread if it must.
 pub(crate) struct ThreadParker {
     state: Futex,

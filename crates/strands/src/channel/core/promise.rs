@@ -1,0 +1,163 @@
+//! Promises: sends whose message is made when they have been chosen.
+//!
+//! An arm of a select that sends makes its message only when it has been chosen, after the lock was released;
+//! see [`SendArm`](crate::channel::SendArm). What it is chosen for is kept for it until then:
+//!
+//! * **room**: a place in the buffer, counted in `reserved`. Whoever comes meanwhile finds the buffer that
+//!   much smaller; perhaps so small that it is both empty and full. Then the channel is a rendezvous for as
+//!   long: it passes messages from hand to hand, and does not wait for the one that is being made.
+//! * **a partner**, in a rendezvous: a receiver that has been claimed and not been finished, found in `held`
+//!   by its ticket. It goes on waiting, with no deadline, until the message is there; should the promise be
+//!   broken (making the message panicked) it begins anew.
+//!
+
+use super::{Core, Guard, Overflow, State};
+use crate::channel::SendError;
+use crate::channel::buffer::Buffer;
+use crate::channel::waiting::{Claimed, Kind, Place, Slot};
+use crate::wait::{Reason, WaitKind, Waiter, Wake};
+
+/// What a promise has been chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::channel) enum Chosen {
+    /// The channel never makes senders wait.
+    Free,
+    Room,
+    /// The receiver with this ticket.
+    Partner(u64),
+    /// The channel is closed.
+    Closed,
+}
+
+impl<T> Core<T> {
+    /// Whether a promise would be chosen at once, with `waiter` claimed (null: none).
+    pub(in crate::channel) fn can_promise(&self, state: &State<T>, waiter: *const Waiter) -> bool {
+        state.closed
+            || self.overflow != Overflow::Wait
+            || self.has_room(state)
+            || state.receivers.has_other_than(waiter)
+    }
+
+    /// Chooses a promise, if that is possible at once.
+    pub(in crate::channel) fn promise(&self, state: &mut State<T>) -> Option<Chosen> {
+        if state.closed {
+            Some(Chosen::Closed)
+        } else if self.overflow != Overflow::Wait || self.cap.is_none() {
+            Some(Chosen::Free)
+        } else if self.has_room(state) {
+            state.reserved += 1;
+            Some(Chosen::Room)
+        } else {
+            let receiver = state.receivers.claim_first(Kind::Passed)?;
+            Some(Chosen::Partner(state.hold(receiver)))
+        }
+    }
+
+    /// Sends the message that was promised.
+    pub(in crate::channel) fn keep_promise(
+        &self,
+        chosen: Chosen,
+        message: T,
+    ) -> Result<(), SendError<T>> {
+        let state = match chosen {
+            Chosen::Closed => return Err(SendError(message)),
+            Chosen::Free => {
+                return self.send(message, None).map_err(|error| SendError(error.into_inner()));
+            }
+            Chosen::Room => {
+                let mut state = self.lock();
+                state.reserved -= 1;
+                state
+            }
+            Chosen::Partner(ticket) => {
+                let mut state = self.lock();
+                if let Some(receiver) = state.let_go(ticket) {
+                    let wake = receiver.give(message);
+                    drop(state);
+                    wake.deliver();
+                    return Ok(());
+                }
+                // The partner was an async receiver, and has been dropped.
+                state
+            }
+        };
+        if state.closed {
+            return Err(SendError(message));
+        }
+        self.insert(state, message, Buffer::push_back);
+        Ok(())
+    }
+
+    /// What was promised will not be sent.
+    pub(in crate::channel) fn break_promise(&self, chosen: Chosen) {
+        match chosen {
+            Chosen::Free | Chosen::Closed => {}
+            Chosen::Room => {
+                let mut state = self.lock();
+                state.reserved -= 1;
+                let wake = self.fill(&mut state);
+                self.release(state);
+                drop(wake);
+            }
+            Chosen::Partner(ticket) => {
+                let mut state = self.lock();
+                // Under the lock to the end: an async receiver that finds itself neither finished nor held
+                // may go.
+                let wake = state.let_go(ticket).map(|receiver| receiver.dismiss_as(Kind::Again));
+                drop(state);
+                drop(wake);
+            }
+        }
+    }
+
+    /// Waits for a message that was promised, until it is in the slot; false if the promise is broken.
+    ///
+    /// # Safety
+    /// The slot is empty and the caller's.
+    #[cold]
+    pub(super) unsafe fn await_promise(
+        &self,
+        mut state: Guard<'_, T>,
+        promise: Claimed<T>,
+        slot: &Slot<T>,
+    ) -> bool {
+        let waiter = Waiter::exclusive();
+        let place = Place::with(&waiter, slot);
+        let wake = state.hold_for(promise, &place);
+        drop(state);
+        wake.deliver();
+        let token = waiter.park(Reason::on(WaitKind::Receive, self.address()), None);
+        token == Kind::Passed.token(0)
+    }
+}
+
+impl<T> State<T> {
+    /// Keeps a claimed receiver for one who has promised a message, and returns its ticket.
+    fn hold(&mut self, receiver: Claimed<T>) -> u64 {
+        self.next_ticket += 1;
+        self.held.push((self.next_ticket, receiver));
+        self.next_ticket
+    }
+
+    /// Lets the owner of `place`, who waits in no line, wait for the message that was promised, and returns
+    /// the wake-up that tells the promise so.
+    pub(in crate::channel) fn hold_for(&mut self, promise: Claimed<T>, place: &Place<T>) -> Wake {
+        let claimed = place.claim_oneself(Kind::Passed);
+        debug_assert!(claimed, "it is in no line");
+        // SAFETY: just claimed, by its owner and for this.
+        promise.set_ticket(self.hold(unsafe { Claimed::new(place) }));
+        promise.dismiss()
+    }
+
+    /// Whoever has this ticket, if it still waits.
+    fn let_go(&mut self, ticket: u64) -> Option<Claimed<T>> {
+        let at = self.held.iter().position(|(other, _)| *other == ticket)?;
+        Some(self.held.swap_remove(at).1)
+    }
+
+    /// The owner of `place` no longer waits, neither in line nor for a promise.
+    pub(in crate::channel) fn abandon(&mut self, place: &Place<T>) {
+        self.receivers.leave(place);
+        self.held.retain(|(_, claimed)| !claimed.is_at(place));
+    }
+}
