@@ -2,7 +2,7 @@
 
 use crate::sched::{self, Order};
 use crate::thread::JoinHandle;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// Starts a goroutine.
@@ -77,6 +77,13 @@ where
         Ok(join) => join.join().unwrap_or_else(|payload| resume_unwind(payload)),
         Err(error) => panic!("failed to spawn a goroutine: {error}"),
     }
+}
+
+/// As [`catch_unwind`], for all that a goroutine has to do: its panic aborts the process where panics are to do
+/// that.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> std::thread::Result<T> {
+    // At once, and not by unwinding further: whoever waits for the goroutine must not be told that it has ended.
+    catch_unwind(AssertUnwindSafe(f)).inspect_err(sched::abort_if_told)
 }
 
 /// Lets others run before this goroutine goes on: those at home on its thread that are ready, and fresh ones.

@@ -22,6 +22,8 @@
 //!   right to start others to another thread, within milliseconds.
 //! * Every word here also works on a plain OS thread, and blocks that. Nothing has to be set up: the
 //!   runtime starts with the first `go`, and the process ends when `main` returns.
+//! * A [`context`] tells those who work for somebody when their work is no longer wanted. [`try_scope`] and
+//!   [`sync::Group`] are for goroutines that may fail, [`goroutine_local!`] for values of which each has its own.
 //! * There is no `async`, no `unsafe` to call, and `go` asks of its closure what
 //!   [`std::thread::spawn`] asks.
 //!
@@ -68,13 +70,21 @@ pub mod sync;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+pub mod context;
+#[cfg(not(loom))]
 mod everyday;
+#[cfg(not(loom))]
+mod group;
+#[cfg(not(loom))]
+pub mod local;
 #[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
 mod sched;
 #[cfg(not(loom))]
 mod stack;
+#[cfg(not(loom))]
+mod structured;
 #[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
@@ -92,6 +102,10 @@ mod sched {
 pub use everyday::{blocking, go, run, sleep, yield_now};
 #[cfg(not(loom))]
 pub use strands_macros::{main, test};
+#[cfg(not(loom))]
+pub use structured::{
+    Failed, Supervisor, TryJoinHandle, TryScope, supervise, try_scope, try_scope_with,
+};
 #[cfg(not(loom))]
 pub use thread::{JoinHandle, Scope, ScopedJoinHandle, scope};
 

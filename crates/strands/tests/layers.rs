@@ -16,19 +16,27 @@ const MAP: &[(&str, &[&str])] = &[
     ("selection", &["wait"]),
     // To `time` for one thing: to await a receiver of moments.
     ("channel", &["selection", "wait", "primitive", "time"]),
-    // `channel` for `mpsc`, and `everyday` for `WaitGroup::go`.
-    ("sync", &["wait", "primitive", "channel", "everyday"]),
+    // `channel` for `mpsc`, `everyday` for `WaitGroup::go`; and it is the address of `group`.
+    ("sync", &["wait", "primitive", "channel", "everyday", "group"]),
     ("config", &["stack", "sys"]),
     ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),
     ("thread", &["everyday", "identity", "sched", "selection", "wait"]),
     ("runtime", &["config", "sched"]),
     ("time", &["everyday", "identity", "sched", "thread", "wait"]),
-    ("lib", &["everyday", "selection", "thread"]),
+    (
+        "context",
+        &["channel", "everyday", "identity", "sched", "selection", "sync", "sys", "thread", "wait"],
+    ),
+    ("group", &["channel", "context", "everyday", "wait"]),
+    ("local", &["sched"]),
+    ("structured", &["context", "everyday", "thread", "wait"]),
+    ("lib", &["everyday", "selection", "structured", "thread"]),
 ];
 
 /// The crate's macros.
-const MACROS: &[&str] = &["select", "select_biased", "crossbeam_channel_internal"];
+const MACROS: &[&str] =
+    &["select", "select_biased", "crossbeam_channel_internal", "goroutine_local"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -64,6 +64,8 @@ pub(super) struct Core<T> {
     /// `None`: no bound.
     cap: Option<usize>,
     overflow: Overflow,
+    /// See [`signal`](super::signal): no handle closes it.
+    is_signal: bool,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
@@ -127,7 +129,17 @@ enum Waited {
 
 impl<T> Core<T> {
     pub(super) fn ends(cap: Option<usize>, overflow: Overflow) -> (SendEnd<T>, RecvEnd<T>) {
-        let core = Arc::new(Core {
+        let core = Arc::new(Core::new(cap, overflow, false));
+        (SendEnd(Arc::clone(&core)), RecvEnd(core))
+    }
+
+    /// The one end of a channel to which nothing is sent.
+    pub(super) fn signal() -> RecvEnd<T> {
+        RecvEnd(Arc::new(Core::new(Some(0), Overflow::Wait, true)))
+    }
+
+    fn new(cap: Option<usize>, overflow: Overflow, is_signal: bool) -> Core<T> {
+        Core {
             state: ShortLock::new(State {
                 buffer: Buffer::new(cap),
                 strays: Vec::new(),
@@ -142,10 +154,10 @@ impl<T> Core<T> {
             hint: AtomicUsize::new(0),
             cap,
             overflow,
+            is_signal,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
-        });
-        (SendEnd(Arc::clone(&core)), RecvEnd(core))
+        }
     }
 
     #[inline]
@@ -589,6 +601,10 @@ impl<T> Core<T> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+
+    pub(super) fn is_signal(&self) -> bool {
+        self.is_signal
     }
 
     /// Lets all go who wait. What is left is dropped if nobody can receive it.

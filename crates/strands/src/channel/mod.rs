@@ -197,6 +197,13 @@ pub fn dropping<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     ends(Some(cap), Overflow::DropNewest)
 }
 
+/// A receiver that gets no message, and is disconnected by [`go_off`](Receiver::go_off) alone: a piece of news
+/// that any number may wait for.
+#[cfg(not(loom))]
+pub(crate) fn signal<T>() -> Receiver<T> {
+    Receiver::of(Flavor::Channel(Core::signal()))
+}
+
 fn ends<T>(cap: Option<usize>, overflow: Overflow) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = Core::ends(cap, overflow);
     (Sender::new(sender), Receiver::of(Flavor::Channel(receiver)))

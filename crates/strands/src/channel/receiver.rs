@@ -148,7 +148,7 @@ impl<T> Receiver<T> {
 
     /// Closes the channel for all: nothing more can be sent, what was sent can be received. Senders that wait
     /// get their messages back, receivers that wait an error. Closing it again does nothing; nor does closing
-    /// a receiver that has no senders, of [`tick`](super::tick) or the like.
+    /// a receiver that has no senders, of [`tick`](super::tick), a context's or the like.
     ///
     /// # Examples
     ///
@@ -162,6 +162,15 @@ impl<T> Receiver<T> {
     /// assert_eq!(rx.iter().collect::<Vec<_>>(), [1]);
     /// ```
     pub fn close(&self) {
+        if let Flavor::Channel(end) = &self.flavor
+            && !end.is_signal()
+        {
+            end.close();
+        }
+    }
+
+    /// Disconnects a [`signal`](super::signal): all who wait are woken, in one pass.
+    pub(crate) fn go_off(&self) {
         if let Flavor::Channel(end) = &self.flavor {
             end.close();
         }

@@ -40,6 +40,7 @@
 //! | `ENDED` | the result is in `body`, the goroutine is done with the record | freed by the handle |
 
 use super::here::Here;
+use super::locals::{Locals, Owner};
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::Class;
@@ -47,7 +48,7 @@ use crate::sys;
 use crate::wait::{FIRST_FREE, Waiter};
 use std::alloc::Layout;
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
@@ -70,6 +71,8 @@ pub(crate) struct Goroutine {
     pub(super) birth: Birth,
     /// An `Arc<Identity>`, made when first asked for (or at birth, for a named one); null until then.
     identity: AtomicPtr<Identity>,
+    /// What it has of `goroutine_local!`s; while fresh, what it inherits.
+    locals: Owner,
     class: Class,
 }
 
@@ -91,8 +94,9 @@ pub(super) const WAKER_TAG: usize = 4;
 const JOINED: usize = FIRST_FREE;
 
 struct Vtable {
-    /// Runs the closure to its end, on the goroutine's own stack.
-    run: unsafe fn(NonNull<Goroutine>),
+    /// Runs the closure to its end, on the goroutine's own stack. In the cell is the record, until it must not
+    /// be touched any more.
+    run: unsafe fn(NonNull<Goroutine>, &Cell<*const Goroutine>),
     /// Frees the record, whose result has been taken or dropped.
     free: unsafe fn(NonNull<Goroutine>),
     /// Where the result is, from the record's start.
@@ -130,6 +134,7 @@ pub(crate) struct Traits {
     pub(crate) name: Option<Box<str>>,
     pub(crate) birth: Birth,
     pub(crate) class: Class,
+    pub(crate) locals: Option<Box<Locals>>,
 }
 
 impl<F, T, C> Packet<F, T, C>
@@ -145,7 +150,7 @@ where
 
     /// # Safety
     /// As for [`Goroutine::run`].
-    unsafe fn run(head: NonNull<Goroutine>) {
+    unsafe fn run(head: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
         let this = head.cast::<Self>().as_ptr();
         // SAFETY: the record stays alive until `ENDED` or the free below.
         let body = unsafe { (*this).body.get() };
@@ -160,13 +165,11 @@ where
             }
         }));
         let panicked = caught.is_err();
-        if panicked && Here::runtime_aborts_on_panic() {
+        if let Err(payload) = &caught
+            && Here::runtime_aborts_on_panic()
+        {
             // SAFETY: the record is alive, see above.
-            let (id, birth) = unsafe { ((*this).head.id, (*this).head.birth) };
-            // SAFETY: likewise.
-            let identity = unsafe { (*this).head.identity() };
-            report_panic(id, identity, birth, caught.as_ref().err());
-            std::process::abort();
+            unsafe { (*this).head.abort_for(payload) };
         }
         if let Err(payload) = caught {
             // SAFETY: the closure has been read out, and no result was written.
@@ -174,6 +177,10 @@ where
         }
         // SAFETY: read out once, here.
         let completion = unsafe { ManuallyDrop::take(&mut *(*this).completion.get()) };
+        // SAFETY: alive until the swap below, and it is the goroutine itself that ends them.
+        unsafe { (*this).head.locals.end() };
+        // What user code may still run below (a waker, a result's drop) finds no record.
+        own.set(ptr::null());
         // Ordering: Release hands the result to the handle's owner, who reads `join` with Acquire;
         // Acquire makes the waiter's frame, the waker or the owner's last accesses visible to us.
         // SAFETY: alive until this swap at least.
@@ -262,6 +269,7 @@ where
                 id: traits.id,
                 birth: traits.birth,
                 identity: AtomicPtr::new(identity),
+                locals: Owner::new(traits.locals),
                 class: traits.class,
             },
             body: UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) }),
@@ -275,10 +283,11 @@ impl Goroutine {
     /// Runs the goroutine from its first instruction to its last.
     ///
     /// # Safety
-    /// The caller is on the goroutine's own stack, and this is its one start.
-    pub(super) unsafe fn run(this: NonNull<Goroutine>) {
+    /// The caller is on the goroutine's own stack, and this is its one start. `own` is where the goroutine
+    /// itself finds its record.
+    pub(super) unsafe fn run(this: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
         // SAFETY: the caller's promise; the record is alive until the goroutine has ended.
-        unsafe { (this.as_ref().vtable.run)(this) };
+        unsafe { (this.as_ref().vtable.run)(this, own) };
     }
 
     /// Frees the record.
@@ -288,6 +297,18 @@ impl Goroutine {
     pub(super) unsafe fn free(this: NonNull<Goroutine>) {
         // SAFETY: the caller's promise.
         unsafe { (this.as_ref().vtable.free)(this) };
+    }
+
+    /// Reports its panic, and ends the process.
+    #[cold]
+    pub(super) fn abort_for(&self, payload: &Box<dyn Any + Send>) -> ! {
+        report_panic(self.id, self.identity(), self.birth, payload);
+        std::process::abort();
+    }
+
+    /// Its `goroutine_local!`s. For the goroutine itself.
+    pub(super) fn locals(&self) -> &Owner {
+        &self.locals
     }
 
     /// The class of its stack.
@@ -360,7 +381,7 @@ pub(super) unsafe fn drop_result<T>(head: NonNull<Goroutine>) {
     // SAFETY: alive.
     let goroutine = unsafe { head.as_ref() };
     if let Err(payload) = &result {
-        report_panic(goroutine.id, goroutine.identity(), goroutine.birth, Some(payload));
+        report_panic(goroutine.id, goroutine.identity(), goroutine.birth, payload);
     }
     // A result whose `Drop` panics has nowhere to take that: std aborts here too.
     if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
@@ -386,15 +407,13 @@ fn report_panic(
     id: NonZeroU64,
     identity: Option<&Identity>,
     birth: Birth,
-    payload: Option<&Box<dyn Any + Send>>,
+    payload: &Box<dyn Any + Send>,
 ) {
-    let message = payload.map_or("", |payload| {
-        payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("Box<dyn Any>")
-    });
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("Box<dyn Any>");
     let name = identity.and_then(Identity::name);
     let named = name.map(|name| format!(" {name:?}")).unwrap_or_default();
     let who = format!("goroutine {id}{named}, born at {birth},");

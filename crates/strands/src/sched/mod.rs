@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `goroutine`, `started` | a goroutine's two records, from birth to end |
 //! | `spawn`, `join` | making goroutines, and the handle's side |
+//! | `locals` | values per goroutine, and their inheritance |
 //! | `worker` | the loop: what runs next, searching, sleeping |
 //! | `processor` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
@@ -68,6 +69,7 @@ mod goroutine;
 mod here;
 pub(crate) mod idle;
 mod join;
+pub(crate) mod locals;
 mod monitor;
 mod panic_count;
 pub(crate) mod parker;
@@ -89,6 +91,7 @@ pub(crate) use spawn::{Order, spawn};
 
 use crate::identity::Identity;
 use crate::wait::{WaitKind, Waiter};
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -134,6 +137,16 @@ pub(crate) fn sleep_until(moment: Instant) {
         yield_now();
     } else {
         Waiter::new().park(WaitKind::Sleep.into(), Some(moment));
+    }
+}
+
+/// The goroutine that runs here has panicked, and somebody keeps the payload: reports that and ends the process,
+/// if panics are to do that.
+pub(crate) fn abort_if_told(payload: &Box<dyn Any + Send>) {
+    if here::Here::runtime_aborts_on_panic()
+        && let Some(record) = here::current().and_then(started::Started::record)
+    {
+        record.abort_for(payload);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::goroutine::{self, Birth, Completion, Traits};
 use super::here::Here;
 use super::join::Join;
+use super::locals::{self, Locals};
 use super::runtime::Runtime;
 use crate::stack::Class;
 use std::io;
@@ -13,13 +14,20 @@ pub(crate) struct Order {
     /// In bytes; the configured size if it is not given.
     pub(crate) stack_size: Option<usize>,
     pub(crate) birth: Birth,
+    /// What it inherits of `goroutine_local!`s.
+    locals: Option<Box<Locals>>,
 }
 
 impl Order {
-    /// Nothing special.
+    /// Nothing special. As `new`, it may run user code: before anything counts on the spawn.
     #[inline]
     pub(crate) fn plain(birth: Birth) -> Order {
-        Order { name: None, stack_size: None, birth }
+        Order::new(None, None, birth)
+    }
+
+    #[inline]
+    pub(crate) fn new(name: Option<String>, stack_size: Option<usize>, birth: Birth) -> Order {
+        Order { name, stack_size, birth, locals: locals::inherit() }
     }
 }
 
@@ -43,7 +51,8 @@ where
         Some(name) => Some(checked(name)?),
     };
     let asked = order.stack_size.map(Class::for_size).transpose()?;
-    let traits = |id, class| Traits { id, name, birth: order.birth, class };
+    let (birth, locals) = (order.birth, order.locals);
+    let traits = |id, class| Traits { id, name, birth, class, locals };
     match Here::get() {
         Some(here) => {
             let class = asked.unwrap_or(here.runtime().settings.stack);

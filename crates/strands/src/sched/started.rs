@@ -3,9 +3,10 @@
 
 use super::goroutine::{Birth, Goroutine};
 use super::here::Here;
+use super::locals::Owner;
 use super::timers;
 use super::worker::Worker;
-use crate::identity::Identity;
+use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{Slot, SlotRef};
 use crate::sys;
@@ -14,6 +15,7 @@ use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -68,6 +70,7 @@ pub(crate) struct Started {
     task: TaskHeader,
     link: Link<Started>,
     home: &'static Worker,
+    /// Its heap record; null when that may be gone.
     goroutine: Cell<*const Goroutine>,
     machine: UnsafeCell<MaybeUninit<Machine>>,
     yielder: Cell<*const Yielder<(), Switch>>,
@@ -157,7 +160,7 @@ impl Started {
             // SAFETY: the record at the top of the stack that this runs on.
             unsafe { (*this).yielder.set(yielder) };
             // SAFETY: this is the goroutine's one start.
-            unsafe { Goroutine::run(goroutine) };
+            unsafe { Goroutine::run(goroutine, &(*this).goroutine) };
         };
         // SAFETY: the slot is ours and its top holds a record's worth of plain bytes, either zero or an
         // ended goroutine's, of which nothing needs to be dropped. A dump may be reading the atomic
@@ -292,8 +295,32 @@ impl Started {
 
     /// The identity of the goroutine that runs here now.
     pub(crate) fn identity(&self) -> Arc<Identity> {
-        // SAFETY: called by the goroutine itself, whose record lives until it has ended.
-        unsafe { (*self.goroutine.get()).identity_or_make() }
+        match self.record() {
+            Some(record) => record.identity_or_make(),
+            None => {
+                let named = if self.has_name.get() { self.name.lock().clone() } else { None };
+                named.unwrap_or_else(|| self.identity_of_ended())
+            }
+        }
+    }
+
+    /// The heap record, until it has been handed over to whoever joins.
+    pub(super) fn record(&self) -> Option<&Goroutine> {
+        // SAFETY: this is the goroutine itself (see `here::current`), which forgets the record before it gives
+        // it away.
+        unsafe { self.goroutine.get().as_ref() }
+    }
+
+    /// A makeshift, for code that runs after the end: a waker's, a result's drop.
+    #[cold]
+    fn identity_of_ended(&self) -> Arc<Identity> {
+        let id = NonZeroU64::new(self.id.load(Ordering::Relaxed)).expect("it still runs");
+        Arc::new(Identity::new(ThreadId::of_goroutine(id), None))
+    }
+
+    /// Its `goroutine_local!`s; `None` once they have been dropped.
+    pub(super) fn locals(&self) -> Option<&Owner> {
+        self.record().map(Goroutine::locals)
     }
 
     pub(super) fn panics(&self) -> &Cell<[usize; 2]> {

@@ -18,7 +18,7 @@
 //! | as in std | [`Mutex`], [`RwLock`], [`Condvar`], [`Once`], [`OnceLock`], [`LazyLock`], [`Barrier`], [`mpsc`] |
 //! |---|---|
 //! | std's own | [`Arc`], [`Weak`], [`atomic`], [`PoisonError`], [`TryLockError`], [`LockResult`], [`TryLockResult`] |
-//! | as in Go | [`WaitGroup`], [`Semaphore`], [`SingleFlight`], [`Pool`] |
+//! | as in Go | [`WaitGroup`], [`Group`], [`Semaphore`], [`SingleFlight`], [`Pool`] |
 //! | without poisoning | [`raw`]: the same locks under `lock_api` |
 //!
 //! Every one of them serves goroutines, plain threads and async tasks, on the same object, in any mixture. Who
@@ -99,6 +99,8 @@ mod wait_group;
 pub use once::{Once, OnceState};
 pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
 
+#[cfg(not(loom))]
+pub use crate::group::Group;
 pub use barrier::{Barrier, BarrierWaitResult};
 #[cfg(not(loom))]
 pub use condvar::{Condvar, WaitTimeoutResult};

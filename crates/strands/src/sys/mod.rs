@@ -4,6 +4,7 @@
 
 pub(crate) mod futex;
 pub(crate) mod mem;
+pub(crate) mod notify;
 pub(crate) mod probe;
 pub(crate) mod signal;
 

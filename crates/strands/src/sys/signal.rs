@@ -41,6 +41,12 @@ impl Action {
         Action(action)
     }
 
+    /// The same, such that system calls it interrupts go on.
+    pub(crate) fn restarting(mut self) -> Action {
+        self.0.sa_flags |= libc::SA_RESTART;
+        self
+    }
+
     /// What the kernel does when nobody asked for anything else.
     pub(crate) fn default_action() -> Action {
         // SAFETY: all zeroes is a `sigaction`.

@@ -88,7 +88,7 @@ impl Builder {
     }
 
     fn order(self, birth: &'static Location<'static>) -> Order {
-        Order { name: self.name, stack_size: self.stack_size, birth }
+        Order::new(self.name, self.stack_size, birth)
     }
 }
 

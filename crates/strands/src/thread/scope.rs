@@ -13,7 +13,7 @@
 //!
 //! **Invariant:** nothing here returns or unwinds while a child runs.
 
-use super::Thread;
+use super::{JoinArm, Thread};
 use crate::sched::{self, Completion, Join, Order};
 use crate::wait::{FIRST_FREE, ShortLock, WaitKind, Waiter};
 use std::fmt;
@@ -96,7 +96,8 @@ impl Completion for Membership {
 /// Runs `f` with a scope in which goroutines can be started that borrow local things, and returns after
 /// all of them have ended.
 ///
-/// As [`std::thread::scope`]; but it ends also if a handle was [forgotten](std::mem::forget).
+/// As [`std::thread::scope`]; but it ends also if a handle was [forgotten](std::mem::forget). For goroutines that
+/// may fail there are [`try_scope`](crate::try_scope) and [`supervise`](crate::supervise).
 ///
 /// Blocks: the goroutine, or else the thread.
 ///
@@ -137,22 +138,38 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let state = State { running: 0, panicked: 0, waiter: ptr::null() };
-    let scope = Scope {
-        children: Arc::new(Children(ShortLock::new(state))),
-        scope: PhantomData,
-        env: PhantomData,
-    };
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let panicked = scope.children.wait();
-    match result {
-        Err(payload) => resume_unwind(payload),
-        Ok(_) if panicked => panic!("a scoped goroutine panicked"),
-        Ok(value) => value,
+    // SAFETY: all that is done with it is done in `enclose`.
+    let scope = unsafe { Scope::new() };
+    match scope.enclose(|| f(&scope)) {
+        (Err(payload), _) => resume_unwind(payload),
+        (Ok(_), true) => panic!("a scoped goroutine panicked"),
+        (Ok(value), false) => value,
     }
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    /// A scope without children.
+    ///
+    /// # Safety
+    /// Nobody gets at it but the body of [`enclose`](Scope::enclose), which is called once, and where `'scope`
+    /// and `'env` are such as `scope` declares them: they last until it has returned.
+    pub(crate) unsafe fn new() -> Scope<'scope, 'env> {
+        let state = State { running: 0, panicked: 0, waiter: ptr::null() };
+        Scope {
+            children: Arc::new(Children(ShortLock::new(state))),
+            scope: PhantomData,
+            env: PhantomData,
+        }
+    }
+
+    /// Runs `body` and waits until all children have ended, whatever it does; returns what came of it, and
+    /// whether a child panicked that nobody joined.
+    pub(crate) fn enclose<T>(&self, body: impl FnOnce() -> T) -> (std::thread::Result<T>, bool) {
+        let result = catch_unwind(AssertUnwindSafe(body));
+        let panicked = self.children.wait();
+        (result, panicked)
+    }
+
     /// Starts a goroutine that may borrow whatever outlives the scope.
     ///
     /// # Panics
@@ -237,13 +254,26 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     /// The goroutine panicked; with that the panic is dealt with, and the scope will not panic for it.
+    ///
+    /// # Panics
+    /// If it has been joined by [`join_ctx`](ScopedJoinHandle::join_ctx) before.
     pub fn join(self) -> std::thread::Result<T> {
+        assert!(!self.join.is_taken(), "a goroutine was joined twice");
         let result = self.join.join();
-        if result.is_err() {
-            // The child counts its panic when it completes, which may be a moment from now.
-            self.children.change_panicked(-1);
-        }
+        note_joined(&self.children, &result);
         result
+    }
+
+    /// As `join` for one who waits for the arm that `wait` is given, if that succeeds.
+    pub(crate) fn join_by<E>(
+        &mut self,
+        wait: impl FnOnce(&JoinArm<'_, T>) -> Result<(), E>,
+    ) -> Result<std::thread::Result<T>, E> {
+        let arm = JoinArm::new(&mut self.join);
+        wait(&arm)?;
+        let result = arm.finish();
+        note_joined(&self.children, &result);
+        Ok(result)
     }
 
     /// Whether the goroutine has ended, so that `join` would not wait. Never blocks.
@@ -254,6 +284,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// A handle to the goroutine.
     pub fn thread(&self) -> &Thread {
         self.thread.get_or_init(|| Thread::new(self.join.identity()))
+    }
+}
+
+/// A panic that was joined is dealt with.
+fn note_joined<T>(children: &Children, result: &std::thread::Result<T>) {
+    if result.is_err() {
+        // The child counts its panic when it completes, which may be a moment from now.
+        children.change_panicked(-1);
     }
 }
 
