@@ -168,13 +168,19 @@ impl<T> Core<T> {
     /// Gives the lock back, after something has changed; and tells those who watch.
     #[inline]
     pub(super) fn release(&self, state: Guard<'_, T>) {
-        // Ordering: Relaxed: who finds it worth while takes the lock.
-        self.hint.store(state.buffer.len() + state.special, Ordering::Relaxed);
         if state.watchers.is_empty() {
             drop(state);
         } else {
             self.release_and_tell(state);
         }
+    }
+
+    /// As `release`, if there are more messages now or fewer.
+    #[inline]
+    pub(super) fn release_changed(&self, state: Guard<'_, T>) {
+        // Ordering: Relaxed: who finds it worth while takes the lock.
+        self.hint.store(state.buffer.len() + state.special, Ordering::Relaxed);
+        self.release(state);
     }
 
     #[cold]
@@ -240,7 +246,7 @@ impl<T> Core<T> {
         if self.has_room(&state) {
             // SAFETY: as above.
             state.buffer.push_back(unsafe { slot.read() });
-            self.release(state);
+            self.release_changed(state);
             return Sending::Sent;
         }
         if self.overflow != Overflow::Wait {
@@ -382,7 +388,7 @@ impl<T> Core<T> {
             let at = state.strays.partition_point(|(other, _)| *other < number);
             state.strays.insert(at, (number, message));
             state.special += 1;
-            self.release(state);
+            self.release_changed(state);
         }
     }
 
@@ -451,10 +457,10 @@ impl<T> Core<T> {
                 // SAFETY: the caller's promise.
                 unsafe { slot.write(message) };
                 if state.senders.is_empty() {
-                    self.release(state);
+                    self.release_changed(state);
                 } else {
                     let wake = self.fill(&mut state);
-                    self.release(state);
+                    self.release_changed(state);
                     if let Some(wake) = wake {
                         wake.deliver();
                     }

@@ -57,7 +57,7 @@ impl<T> RecvWait<T> {
         // SAFETY: the slot is empty, and we are in no line.
         let promise = match unsafe { core.take(&mut state, &this.slot) } {
             Offer::Message(wake) => {
-                core.release(state);
+                core.release_changed(state);
                 drop(wake);
                 // SAFETY: the message is in it.
                 return Poll::Ready(Ok(unsafe { this.slot.read() }));

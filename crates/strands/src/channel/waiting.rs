@@ -244,7 +244,14 @@ impl<T> Line<T> {
         loop {
             // SAFETY: places in the line are alive.
             let place = unsafe { self.first.as_ref() }?;
-            self.unlink(place);
+            place.in_line.set(false);
+            let second = place.next.get();
+            self.first = second;
+            // SAFETY: as above.
+            match unsafe { second.as_ref() } {
+                Some(second) => second.previous.set(ptr::null()),
+                None => self.last = ptr::null(),
+            }
             // SAFETY: so are their waiters.
             if unsafe { (*place.waiter.get()).try_claim(kind(place).token(place.index.get())) } {
                 return Some(Claimed(NonNull::from(place)));

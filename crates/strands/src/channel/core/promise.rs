@@ -90,7 +90,7 @@ impl<T> Core<T> {
             wake.deliver();
         } else {
             state.buffer.push_back(message);
-            self.release(state);
+            self.release_changed(state);
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl<T> Core<T> {
                 let mut state = self.lock();
                 state.special -= 1;
                 let wake = self.fill(&mut state);
-                self.release(state);
+                self.release_changed(state);
                 drop(wake);
             }
             Chosen::Partner(ticket) => {
