@@ -33,7 +33,6 @@ use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::wait::{
     Reason, ShortLock, ShortLockGuard, TIMED_OUT, WaitKind, Waiter, Wake, linger, tried_in_vain,
 };
-use std::mem::{ManuallyDrop, replace, take};
 use std::time::Instant;
 
 /// When the channel is closed, so many are woken between two looks at the lock.
@@ -596,50 +595,6 @@ impl<T> Core<T> {
         linger(|| self.hint.load(Ordering::Relaxed), self.cap.unwrap_or(ENOUGH).div_ceil(2));
         // SAFETY: the caller's promise.
         unsafe { self.start_recv(self.lock(), slot) }
-    }
-
-    // The end.
-
-    /// Nothing more will be sent. What was sent can still be received.
-    pub(super) fn close(&self) {
-        self.shut(false);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    pub(super) fn is_signal(&self) -> bool {
-        self.is_signal
-    }
-
-    /// Lets all go who wait. What is left is dropped if nobody can receive it.
-    fn shut(&self, discard: bool) {
-        let mut state = self.lock();
-        state.closed = true;
-        self.hint.store(ANY, Ordering::Relaxed);
-        let left = if discard {
-            state.special -= state.strays.len();
-            (take(&mut state.strays), replace(&mut state.buffer, Buffer::nothing()))
-        } else {
-            (Vec::new(), Buffer::nothing())
-        };
-        self.wake_all(state, |state| {
-            let waiting = state.receivers.claim_first(Kind::Closed);
-            let waiting = waiting.or_else(|| state.senders.claim_first(Kind::Closed));
-            waiting.or_else(|| state.watchers.claim_first(Kind::Look))
-        });
-        // With no lock held: a message's `Drop` may do anything, panic included. If one panics the rest is
-        // leaked, as in crossbeam-channel: were it dropped while unwinding, a second panic would abort.
-        let (strays, buffer) = left;
-        let (mut strays, mut buffer) = (ManuallyDrop::new(strays), ManuallyDrop::new(buffer));
-        while let Some(message) = strays.pop() {
-            drop(message);
-        }
-        while let Some(message) = buffer.pop_front() {
-            drop(message);
-        }
-        drop((ManuallyDrop::into_inner(strays), ManuallyDrop::into_inner(buffer)));
     }
 
     pub(super) fn len(&self) -> usize {

@@ -146,17 +146,24 @@ const FEW: usize = 32;
 impl Order<'_> {
     /// Calls `f` with an order for `count` arms.
     fn with<R>(count: usize, biased: bool, f: impl FnOnce(Order<'_>) -> R) -> R {
-        let mut few = [0; FEW];
+        // Copied, not counted: most selects are few instructions long but for this.
+        const IN_ORDER: [u32; FEW] = {
+            let mut indices = [0; FEW];
+            let mut n = 0;
+            while n < FEW {
+                indices[n] = n as u32;
+                n += 1;
+            }
+            indices
+        };
+        let mut few = IN_ORDER;
         let mut many;
         let indices = if count <= FEW {
             &mut few[..count]
         } else {
-            many = vec![0; count];
+            many = Vec::from_iter(0..count as u32);
             &mut many[..]
         };
-        for (n, index) in indices.iter_mut().enumerate() {
-            *index = n as u32;
-        }
         f(Order { indices, biased })
     }
 

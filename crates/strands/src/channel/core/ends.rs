@@ -1,9 +1,56 @@
-//! The counted handles of a channel: when the last of one side goes, the channel is disconnected.
+//! How a channel ends: by `close`, or when the last of its counted handles on one side goes.
 
-use super::Core;
+use super::{ANY, Core};
+use crate::channel::buffer::Buffer;
+use crate::channel::waiting::Kind;
 use crate::primitive::Arc;
 use crate::primitive::atomic::Ordering;
+use std::mem::{ManuallyDrop, replace, take};
 use std::ops::Deref;
+
+impl<T> Core<T> {
+    /// Nothing more will be sent. What was sent can still be received.
+    pub(in crate::channel) fn close(&self) {
+        self.shut(false);
+    }
+
+    pub(in crate::channel) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(in crate::channel) fn is_signal(&self) -> bool {
+        self.is_signal
+    }
+
+    /// Lets all go who wait. What is left is dropped if nobody can receive it.
+    fn shut(&self, discard: bool) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.hint.store(ANY, Ordering::Relaxed);
+        let left = if discard {
+            state.special -= state.strays.len();
+            (take(&mut state.strays), replace(&mut state.buffer, Buffer::nothing()))
+        } else {
+            (Vec::new(), Buffer::nothing())
+        };
+        self.wake_all(state, |state| {
+            let waiting = state.receivers.claim_first(Kind::Closed);
+            let waiting = waiting.or_else(|| state.senders.claim_first(Kind::Closed));
+            waiting.or_else(|| state.watchers.claim_first(Kind::Look))
+        });
+        // With no lock held: a message's `Drop` may do anything, panic included. If one panics the rest is
+        // leaked, as in crossbeam-channel: were it dropped while unwinding, a second panic would abort.
+        let (strays, buffer) = left;
+        let (mut strays, mut buffer) = (ManuallyDrop::new(strays), ManuallyDrop::new(buffer));
+        while let Some(message) = strays.pop() {
+            drop(message);
+        }
+        while let Some(message) = buffer.pop_front() {
+            drop(message);
+        }
+        drop((ManuallyDrop::into_inner(strays), ManuallyDrop::into_inner(buffer)));
+    }
+}
 
 /// More handles than this can only have been forgotten in a loop; std's `Arc` aborts there too.
 const MOST_HANDLES: usize = isize::MAX as usize;
