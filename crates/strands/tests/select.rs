@@ -510,3 +510,25 @@ fn a_select_that_may_proceed_in_time_is_no_deadlock() {
     };
     program.run().succeeded();
 }
+
+/// Nobody would write this; but what a macro expands to is in reach of everybody, and must be sound.
+#[test]
+fn the_same_arm_given_twice_is_one_arm() {
+    use strands::__private::{Until, run};
+    for _ in 0..100 {
+        let (tx, rx) = bounded::<String>(0);
+        let arm = rx.__recv_arm();
+        let sender = strands::go(move || tx.send(String::from("once")).is_ok());
+        assert!(run(&[&arm, &arm], &[true, true], false, Until::Served).is_some());
+        assert_eq!(arm.finish().as_deref(), Ok("once"));
+        assert!(sender.join().unwrap());
+
+        let (tx, rx) = bounded::<String>(0);
+        let mut handle = strands::go(move || rx.recv());
+        let arm = handle.__join_arm();
+        let closer = strands::go(move || drop(tx));
+        assert!(run(&[&arm, &arm], &[true, true], false, Until::Served).is_some());
+        assert!(arm.finish().unwrap().is_err());
+        closer.join().unwrap();
+    }
+}

@@ -9,7 +9,7 @@ use super::core::{Chosen, Core, Guard, Receiving};
 use super::receiver::Flavor;
 use super::waiting::{Kind, Place, Slot};
 use super::{Receiver, RecvError, SendError, Sender};
-use crate::selection::{Arm, Enlisted, RenewableArm, Sealed, Stand};
+use crate::selection::{Arm, Claim, Enlisted, RenewableArm, Sealed, Stand};
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
@@ -71,6 +71,9 @@ impl<T> Sealed for RecvArm<'_, T> {}
 impl<T> Arm for RecvArm<'_, T> {
     #[inline]
     fn attempt(&self) -> bool {
+        if self.got.get() != Got::Nothing {
+            return true;
+        }
         match self.receiver.flavor() {
             Flavor::Channel(end) => self.receive(end, end.lock()),
             Flavor::Timed(source) => match source.attempt() {
@@ -90,6 +93,9 @@ impl<T> Arm for RecvArm<'_, T> {
     fn enlist(&self, stand: Stand<'_>) -> Enlisted {
         let Flavor::Channel(end) = self.receiver.flavor() else { return Enlisted::InLine };
         let mut state = end.lock();
+        if self.place.is_in_line() {
+            return Enlisted::InLine;
+        }
         self.place.prepare(stand.waiter, &self.slot, stand.index);
         if !end.can_take(&state, stand.waiter) {
             // SAFETY: arm and waiter stay until `withdraw`, the engine's promise.
@@ -111,8 +117,8 @@ impl<T> Arm for RecvArm<'_, T> {
     }
 
     #[inline]
-    fn accept(&self, token: usize) -> bool {
-        match Kind::of(token) {
+    fn accept(&self, claim: Claim) -> bool {
+        match Kind::of(claim.token()) {
             Kind::Passed => self.got.set(Got::Message),
             Kind::Closed => self.got.set(Got::Disconnected),
             _ => return false,
@@ -168,6 +174,9 @@ unsafe fn watch<T>(
     place: &Place<T>,
     stand: Stand<'_>,
 ) -> Enlisted {
+    if place.is_in_line() {
+        return Enlisted::InLine;
+    }
     place.prepare(stand.waiter, ptr::null(), stand.index);
     if !ready {
         // SAFETY: the caller's promise.
@@ -230,8 +239,10 @@ impl<T> Sealed for SendArm<'_, T> {}
 impl<T> Arm for SendArm<'_, T> {
     #[inline]
     fn attempt(&self) -> bool {
-        let end = self.sender.end();
-        self.chosen.set(end.promise(&mut end.lock()));
+        if self.chosen.get().is_none() {
+            let end = self.sender.end();
+            self.chosen.set(end.promise(&mut end.lock()));
+        }
         self.chosen.get().is_some()
     }
 
@@ -239,6 +250,9 @@ impl<T> Arm for SendArm<'_, T> {
     fn enlist(&self, stand: Stand<'_>) -> Enlisted {
         let end = self.sender.end();
         let mut state = end.lock();
+        if self.place.is_in_line() {
+            return Enlisted::InLine;
+        }
         self.place.prepare(stand.waiter, ptr::null(), stand.index);
         if !end.can_promise(&state, stand.waiter) {
             // SAFETY: arm and waiter stay until `withdraw`, the engine's promise.
@@ -259,8 +273,8 @@ impl<T> Arm for SendArm<'_, T> {
     }
 
     #[inline]
-    fn accept(&self, token: usize) -> bool {
-        self.chosen.set(match Kind::of(token) {
+    fn accept(&self, claim: Claim) -> bool {
+        self.chosen.set(match Kind::of(claim.token()) {
             Kind::Room => Some(Chosen::Room),
             Kind::Partner => Some(Chosen::Partner(self.place.ticket())),
             Kind::Closed => Some(Chosen::Closed),

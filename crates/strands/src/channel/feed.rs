@@ -5,7 +5,7 @@
 //! nobody who is woken and goes away takes anything from the others.
 
 use super::waiting::{Kind, Line, Place};
-use crate::selection::{self, Arm, Enlisted, Sealed, Stand, Until};
+use crate::selection::{self, Arm, Claim, Enlisted, Sealed, Stand, Until};
 use crate::wait::{ShortLock, ShortLockGuard, Waiter, Wake};
 use std::cell::Cell;
 use std::fmt;
@@ -139,6 +139,9 @@ impl<'a, R: Reader> ReadArm<'a, R> {
     fn stand_in(&self, stand: Stand<'_>, take: bool) -> Enlisted {
         let feed = self.reader.__feed();
         let mut inner = feed.0.lock();
+        if self.place.is_in_line() {
+            return Enlisted::InLine;
+        }
         self.place.prepare(stand.waiter, ptr::null(), stand.index);
         if !self.reader.__has(&inner.state) {
             // SAFETY: arm and waiter stay until `withdraw` or `unwatch`, the engine's promise.
@@ -169,7 +172,7 @@ impl<R: Reader> Arm for ReadArm<'_, R> {
         self.reader.__feed().0.lock().line.leave(&self.place);
     }
 
-    fn accept(&self, _token: usize) -> bool {
+    fn accept(&self, _claim: Claim) -> bool {
         // It was news: whether there is something for this reader has to be seen.
         self.attempt()
     }

@@ -151,6 +151,12 @@ impl<T> Place<T> {
         place
     }
 
+    /// Whether it is in a line. To be asked under the lock of that.
+    #[inline]
+    pub(super) fn is_in_line(&self) -> bool {
+        self.in_line.get()
+    }
+
     /// Says who waits here, and as which arm of a select.
     #[inline]
     pub(super) fn prepare(&self, waiter: &Waiter, slot: *const Slot<T>, index: usize) {

@@ -54,6 +54,16 @@ impl std::fmt::Debug for Stand<'_> {
     }
 }
 
+/// Evidence of having been claimed, which only the engine gives out: what an arm has got follows from it.
+#[derive(Debug)]
+pub struct Claim(Token);
+
+impl Claim {
+    pub(crate) fn token(&self) -> Token {
+        self.0
+    }
+}
+
 /// What became of an attempt to enlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -74,14 +84,15 @@ pub trait Arm: Sealed {
     /// Does its work if that needs no waiting for others.
     fn attempt(&self) -> bool;
 
-    /// Does its work, or gets in line. From now until `withdraw` the arm stays where it is.
+    /// Does its work, or gets in line, unless it is there already (as the same arm given twice is). From now until
+    /// `withdraw` the arm stays where it is.
     fn enlist(&self, stand: Stand<'_>) -> Enlisted;
 
     /// Gets out of the line. Once this has returned, nobody will touch the arm or its stand.
     fn withdraw(&self);
 
-    /// It was claimed, with this token: notes what it has got. False if that is nothing.
-    fn accept(&self, token: usize) -> bool;
+    /// It was claimed: notes what it has got. False if that is nothing.
+    fn accept(&self, claim: Claim) -> bool;
 
     /// Until when waiting for this arm makes sense without looking again.
     fn deadline(&self) -> Option<Instant> {
@@ -339,7 +350,7 @@ fn wait(arms: &[&dyn Arm], order: &mut Order<'_>, until: Until, mode: Mode) -> W
         Some(TIMED_OUT) => Waited::InVain,
         Some(token) => {
             let index = index_of(token);
-            if mode == Mode::Serve && arms[index].accept(token) {
+            if mode == Mode::Serve && arms[index].accept(Claim(token)) {
                 Waited::Served(index)
             } else {
                 Waited::Anew

@@ -1,7 +1,7 @@
 //! A goroutine's end as an arm of a select.
 
 use crate::sched::Join;
-use crate::selection::{Arm, Enlisted, Sealed, Stand, token_of};
+use crate::selection::{Arm, Claim, Enlisted, Sealed, Stand, token_of};
 use crate::wait::{FIRST_FREE, Signal};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -44,6 +44,7 @@ impl<T> Arm for JoinArm<'_, T> {
     }
 
     fn enlist(&self, stand: Stand<'_>) -> Enlisted {
+        self.withdraw();
         // SAFETY: the waiter stays until `withdraw`, which calls the signal off.
         let signal = unsafe { Signal::to(stand.waiter, token_of(ENDED, stand.index)) };
         let is_running = self.join.borrow_mut().remember(Waker::from(Arc::clone(&signal)));
@@ -63,7 +64,7 @@ impl<T> Arm for JoinArm<'_, T> {
         }
     }
 
-    fn accept(&self, _token: usize) -> bool {
+    fn accept(&self, _claim: Claim) -> bool {
         true
     }
 
