@@ -351,3 +351,32 @@ fn receivers_are_streams() {
     drop(rx);
     assert_eq!(other.try_recv(), Ok(1));
 }
+
+#[test]
+fn what_comes_back_keeps_its_order() {
+    for cap in [Some(2), None] {
+        let (tx, rx) = cap.map_or_else(channel::unbounded, channel::bounded);
+        let mut futures = [(); 2].map(|()| Box::pin(rx.recv_async()));
+        for future in &mut futures {
+            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        for n in 1..=3 {
+            tx.send(n).unwrap();
+        }
+        // Whoever goes first.
+        drop(futures);
+        assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_channel_that_holds_nothing_holds_a_stray_and_nothing_more() {
+    let (tx, rx) = channel::sliding(0);
+    {
+        let mut future = Box::pin(rx.recv_async());
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        tx.send(1).unwrap();
+    }
+    tx.send(2).unwrap();
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1]);
+}
