@@ -86,6 +86,8 @@ mod stack;
 #[cfg(not(loom))]
 mod structured;
 #[cfg(not(loom))]
+mod switch;
+#[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
 pub mod time;

@@ -10,6 +10,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("primitive", &["sys"]),
     ("queue", &["primitive"]),
     ("stack", &["sys"]),
+    ("switch", &[]),
     // Its one upward edge: a thread that has been blocked for long asks `sched::watch` for a look.
     ("wait", &["primitive", "sys", "sched"]),
     ("identity", &["wait", "primitive"]),
@@ -19,7 +20,7 @@ const MAP: &[(&str, &[&str])] = &[
     // `channel` for `mpsc`, `everyday` for `WaitGroup::go`; and it is the address of `group`.
     ("sync", &["wait", "primitive", "channel", "everyday", "group"]),
     ("config", &["stack", "sys"]),
-    ("sched", &["config", "identity", "primitive", "queue", "stack", "sys", "wait"]),
+    ("sched", &["config", "identity", "primitive", "queue", "stack", "switch", "sys", "wait"]),
     ("everyday", &["sched", "thread"]),
     ("thread", &["everyday", "identity", "sched", "selection", "wait"]),
     ("runtime", &["config", "sched"]),

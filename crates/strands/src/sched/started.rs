@@ -9,27 +9,16 @@ use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{Slot, SlotRef};
+use crate::switch::{Machine, Switch};
 use crate::sys;
 use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
-use corosensei::stack::{Stack, StackPointer};
-use corosensei::{Coroutine, CoroutineResult, Yielder};
-use std::cell::{Cell, UnsafeCell};
-use std::mem::MaybeUninit;
+use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
-
-/// Why a goroutine switched back to its worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Switch {
-    /// It waits for an unpark.
-    Parked,
-    /// It wants another turn.
-    Yielded,
-}
 
 /// What a resumed goroutine did.
 #[must_use]
@@ -42,26 +31,6 @@ pub(crate) enum Turn {
     Ended(Slot),
 }
 
-/// The part of a slot below the `Started` record, as the switch wants it.
-struct Room {
-    slot: Slot,
-    base: StackPointer,
-}
-
-// SAFETY: the slot is owned, writable from `limit` up to the record at `base`, and guarded below; `base`
-// is a multiple of 64.
-unsafe impl Stack for Room {
-    fn base(&self) -> StackPointer {
-        self.base
-    }
-
-    fn limit(&self) -> StackPointer {
-        StackPointer::new(self.slot.limit()).expect("a slot is not at address zero")
-    }
-}
-
-type Machine = Coroutine<(), Switch, (), Room>;
-
 /// The record at the top of a started goroutine's stack.
 ///
 /// What a switch touches comes first, in two cache lines; the rest is for dumps.
@@ -72,8 +41,7 @@ pub(crate) struct Started {
     home: &'static Worker,
     /// Its heap record; null when that may be gone.
     goroutine: Cell<*const Goroutine>,
-    machine: UnsafeCell<MaybeUninit<Machine>>,
-    yielder: Cell<*const Yielder<(), Switch>>,
+    machine: Machine,
     /// Below this address the stack of a parked goroutine holds nothing.
     lowest_used: AtomicUsize,
     /// Its share of std's panic count while it is suspended: see `panic_count`.
@@ -84,6 +52,8 @@ pub(crate) struct Started {
     since: AtomicU64,
     kind: AtomicU8,
     has_name: Cell<bool>,
+    /// The stack, until the goroutine has ended.
+    slot: Cell<Option<Slot>>,
     /// 0: nobody.
     id: AtomicU64,
     home_index: AtomicUsize,
@@ -91,7 +61,8 @@ pub(crate) struct Started {
     name: ShortLock<Option<Arc<Identity>>>,
 }
 
-// What a switch touches is in two cache lines.
+// What a switch touches is in two cache lines, where the switch is our own.
+#[cfg(all(target_arch = "x86_64", not(strands_portable_switch)))]
 const _: () = assert!(std::mem::offset_of!(Started, id) <= 128);
 
 // SAFETY: as for `Goroutine`.
@@ -109,6 +80,19 @@ unsafe fn park(task: &TaskHeader, waiter: &Waiter, why: Reason, deadline: Option
     // SAFETY: our vtable is in our records only, whose first field the header is.
     let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
     started.park(waiter, why, deadline);
+}
+
+/// Where a goroutine's stack begins.
+///
+/// # Safety
+/// `record` is the record at the top of the stack that this runs on, and this is the goroutine's one start.
+unsafe extern "C" fn enter(record: *mut ()) {
+    let started = record.cast_const().cast::<Started>();
+    // SAFETY: the caller's promise; the heap record is there until the goroutine ends.
+    unsafe {
+        let goroutine = NonNull::new_unchecked((*started).goroutine.get().cast_mut());
+        Goroutine::run(goroutine, &(*started).goroutine);
+    }
 }
 
 /// # Safety
@@ -151,17 +135,10 @@ impl Started {
         slot: Slot,
         home: &'static Worker,
     ) -> NonNull<Started> {
-        let place = Self::of_slot(slot.by_ref()).cast_mut();
-        let base = StackPointer::new(place.addr()).expect("a slot is not at address zero");
+        let this = Self::of_slot(slot.by_ref()).cast_mut();
+        let limit = slot.by_ref().limit();
         // SAFETY: alive and ours.
         let head = unsafe { goroutine.as_ref() };
-        let this = place;
-        let body = move |yielder: &Yielder<(), Switch>, ()| {
-            // SAFETY: the record at the top of the stack that this runs on.
-            unsafe { (*this).yielder.set(yielder) };
-            // SAFETY: this is the goroutine's one start.
-            unsafe { Goroutine::run(goroutine, &(*this).goroutine) };
-        };
         // SAFETY: the slot is ours and its top holds a record's worth of plain bytes, either zero or an
         // ended goroutine's, of which nothing needs to be dropped. A dump may be reading the atomic
         // fields meanwhile, so these are stored one by one, `id` last, and the rest is written through
@@ -173,9 +150,10 @@ impl Started {
             (&raw mut (*this).link).write(Link::new());
             (&raw mut (*this).home).write(home);
             (&raw mut (*this).goroutine).write(Cell::new(goroutine.as_ptr()));
-            (&raw mut (*this).machine).write(UnsafeCell::new(MaybeUninit::new(
-                Machine::with_stack(Room { slot, base }, body),
-            )));
+            (&raw mut (*this).slot).write(Cell::new(Some(slot)));
+            (&raw mut (*this).machine).write(Machine::new());
+            // The stack is the slot from the record down to the guard.
+            (*this).machine.prepare(this.addr(), limit, enter, this.cast());
             (*this).lowest_used.store(0, Ordering::Relaxed);
             (&raw mut (*this).panics).write(Cell::new([0; 2]));
             (&raw mut (*this).has_name).write(Cell::new(false));
@@ -216,26 +194,25 @@ impl Started {
     #[inline]
     pub(crate) unsafe fn resume(&self) -> Turn {
         self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
-        // SAFETY: initialised by `settle`; only its home's loop touches it, and not while it runs,
-        // since it runs within this very call.
-        let machine = unsafe { (*self.machine.get()).assume_init_mut() };
-        match machine.resume(()) {
-            CoroutineResult::Yield(Switch::Parked) => Turn::Parked,
-            CoroutineResult::Yield(Switch::Yielded) => {
+        // SAFETY: prepared by `settle`, suspended and not ended, as it was in its home's queue.
+        match unsafe { self.machine.resume() } {
+            Switch::Parked => Turn::Parked,
+            Switch::Yielded => {
                 self.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
                 Turn::Yielded
             }
-            CoroutineResult::Return(()) => {
-                // Before the name goes, lest a dump finds the goroutine without it.
-                self.id.store(0, Ordering::Relaxed);
-                if self.has_name.get() {
-                    *self.name.lock() = None;
-                }
-                // SAFETY: initialised, and read out once: the record is dead from here on.
-                let machine = unsafe { (*self.machine.get()).assume_init_read() };
-                Turn::Ended(machine.into_stack().slot)
-            }
+            Switch::Ended => Turn::Ended(self.end()),
         }
+    }
+
+    /// It has returned: its stack, with which this record goes.
+    fn end(&self) -> Slot {
+        // Before the name goes, lest a dump finds the goroutine without it.
+        self.id.store(0, Ordering::Relaxed);
+        if self.has_name.get() {
+            *self.name.lock() = None;
+        }
+        self.slot.take().expect("it ends once")
     }
 
     fn park(&self, waiter: &Waiter, why: Reason, deadline: Option<Instant>) {
@@ -245,16 +222,21 @@ impl Started {
         self.kind.store(why.kind as u8, Ordering::Relaxed);
         match deadline {
             None => self.wait(),
-            Some(deadline) => {
-                let timer = timers::Entry::new(waiter);
-                let timers = self.home.timers();
-                // SAFETY: before this frame ends the timer has fired, or is removed.
-                unsafe { timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
-                self.wait();
-                if !timer.has_fired() {
-                    timers.remove(&timer);
-                }
-            }
+            Some(deadline) => self.wait_until(waiter, deadline),
+        }
+    }
+
+    /// Apart, so that those who wait without a deadline have no more of a frame than they need.
+    #[inline(never)]
+    fn wait_until(&self, waiter: &Waiter, deadline: Instant) {
+        let runtime = self.home.runtime();
+        let timer = timers::Entry::new(waiter);
+        let timers = self.home.timers();
+        // SAFETY: before this frame ends the timer has fired, or is removed.
+        unsafe { timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
+        self.wait();
+        if !timer.has_fired() {
+            timers.remove(&timer);
         }
     }
 
@@ -289,8 +271,8 @@ impl Started {
         // The frames of the switch itself lie below this one; they are a few words.
         let here = std::hint::black_box(ptr::from_ref(&how)).addr();
         self.lowest_used.store(here - 1024, Ordering::Relaxed);
-        // SAFETY: set when the goroutine started, and lives at the bottom of this very stack.
-        unsafe { (*self.yielder.get()).suspend(how) }
+        // SAFETY: this is the goroutine itself, on its own stack.
+        unsafe { self.machine.suspend(how) };
     }
 
     /// The identity of the goroutine that runs here now.
