@@ -53,7 +53,7 @@ impl<'a, T> RecvArm<'a, T> {
     }
 
     /// Receives, if that is possible at once.
-    #[inline]
+    #[inline(always)]
     fn receive(&self, end: &Core<T>, state: Guard<'_, T>) -> bool {
         debug_assert!(self.got.get() == Got::Nothing);
         // SAFETY: the slot is empty, and the arm is in no line.
@@ -75,7 +75,7 @@ impl<T> Arm for RecvArm<'_, T> {
             return true;
         }
         match self.receiver.flavor() {
-            Flavor::Channel(end) => self.receive(end, end.lock()),
+            Flavor::Channel(end) => !end.looks_empty() && self.receive(end, end.lock()),
             Flavor::Timed(source) => match source.attempt() {
                 Some(message) => {
                     // SAFETY: the slot is empty, and the arm is in no line.
@@ -189,15 +189,25 @@ unsafe fn watch<T>(
     }
 }
 
-impl<T> Drop for RecvArm<'_, T> {
-    fn drop(&mut self) {
-        // It has won, and nobody has asked for the message: it is not lost.
-        if self.got.get() == Got::Message
-            && let Ok(message) = self.finish()
+impl<T> RecvArm<'_, T> {
+    /// It has won, and nobody has asked for the message: it is not lost.
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self) {
+        if let Ok(message) = self.finish()
             && let Flavor::Channel(end) = self.receiver.flavor()
         {
             // It was to be the next.
             end.put_back(message, 0);
+        }
+    }
+}
+
+impl<T> Drop for RecvArm<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.got.get() == Got::Message {
+            self.put_back();
         }
     }
 }
@@ -311,6 +321,7 @@ impl<T> RenewableArm for SendArm<'_, T> {
 }
 
 impl<T> Drop for SendArm<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(chosen) = self.chosen.take() {
             self.sender.end().break_promise(chosen);

@@ -57,8 +57,8 @@ pub(super) enum Overflow {
 
 pub(super) struct Core<T> {
     state: ShortLock<State<T>>,
-    /// About how many messages there are, [`ANY`] when the channel has been closed: for threads that look whether
-    /// it is worth while to take the lock, and do so for a moment only. Written under the lock.
+    /// How many messages there are, at least when there are some; [`ANY`] when the channel has been closed. For
+    /// those who look whether it is worth while to take the lock. Written under the lock.
     hint: AtomicUsize,
     /// `None`: no bound.
     cap: Option<usize>,
@@ -177,8 +177,9 @@ impl<T> Core<T> {
     /// As `release`, if there are more messages now or fewer.
     #[inline]
     pub(super) fn release_changed(&self, state: Guard<'_, T>) {
+        let level = if state.closed { ANY } else { state.buffer.len() + state.special };
         // Ordering: Relaxed: who finds it worth while takes the lock.
-        self.hint.store(state.buffer.len() + state.special, Ordering::Relaxed);
+        self.hint.store(level, Ordering::Relaxed);
         self.release(state);
     }
 
@@ -595,6 +596,14 @@ impl<T> Core<T> {
         linger(|| self.hint.load(Ordering::Relaxed), self.cap.unwrap_or(ENOUGH).div_ceil(2));
         // SAFETY: the caller's promise.
         unsafe { self.start_recv(self.lock(), slot) }
+    }
+
+    /// Whether there is nothing to receive as far as one sees without the lock. Whatever happened before is seen.
+    ///
+    /// In a rendezvous, messages are with their senders, who are not counted: it never looks empty.
+    #[inline]
+    pub(super) fn looks_empty(&self) -> bool {
+        self.hint.load(Ordering::Relaxed) == 0 && !self.is_rendezvous()
     }
 
     pub(super) fn len(&self) -> usize {

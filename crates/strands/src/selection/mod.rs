@@ -145,48 +145,89 @@ impl Until {
     }
 }
 
-/// What arms are tried in what order.
-struct Order<'o> {
-    indices: &'o mut [u32],
+/// In what order arms are tried.
+struct Order<'o, I> {
+    indices: &'o mut [I],
     biased: bool,
+    chance: Chance,
+}
+
+/// The index of an arm. A byte will do for most selects, which are few instructions long.
+trait Index: Copy {
+    fn get(self) -> usize;
+}
+
+impl Index for u8 {
+    #[inline]
+    fn get(self) -> usize {
+        usize::from(self)
+    }
+}
+
+impl Index for u32 {
+    #[inline]
+    fn get(self) -> usize {
+        self as usize
+    }
 }
 
 /// Selects with at most this many arms need no allocation.
 const FEW: usize = 32;
 
-impl Order<'_> {
-    /// Calls `f` with an order for `count` arms.
-    fn with<R>(count: usize, biased: bool, f: impl FnOnce(Order<'_>) -> R) -> R {
-        // Copied, not counted: most selects are few instructions long but for this.
-        const IN_ORDER: [u32; FEW] = {
-            let mut indices = [0; FEW];
-            let mut n = 0;
-            while n < FEW {
-                indices[n] = n as u32;
-                n += 1;
-            }
-            indices
-        };
-        let mut few = IN_ORDER;
-        let mut many;
-        let indices = if count <= FEW {
-            &mut few[..count]
-        } else {
-            many = Vec::from_iter(0..count as u32);
-            &mut many[..]
-        };
-        f(Order { indices, biased })
+/// The numbers below [`FEW`]. Copied, not counted.
+const IN_ORDER: [u8; FEW] = {
+    let mut indices = [0; FEW];
+    let mut n = 0;
+    while n < FEW {
+        indices[n] = n as u8;
+        n += 1;
     }
+    indices
+};
 
+impl<I: Index> Order<'_, I> {
     /// The arm to be tried as the `n`th: all are tried once if this is called for 0, 1, and so on.
     #[inline]
     fn pick(&mut self, n: usize) -> usize {
         let left = self.indices.len() - n;
         if !self.biased && left > 1 {
-            let other = n + ((u64::from(random()) * left as u64) >> 32) as usize;
+            let other = n + self.chance.below(left);
             self.indices.swap(n, other);
         }
-        self.indices[n] as usize
+        self.indices[n].get()
+    }
+}
+
+/// Random choices, several of which come out of one random number.
+struct Chance {
+    /// A fraction in units of 2⁻³².
+    fraction: u64,
+    /// The product of all bounds that `fraction` has served.
+    spent: u64,
+}
+
+impl Chance {
+    /// So many outcomes may be told apart by one number, so that no choice is off by more than one in 2¹⁶.
+    const MOST: u64 = 1 << 16;
+
+    #[inline]
+    fn new() -> Chance {
+        Chance { fraction: 0, spent: Self::MOST }
+    }
+
+    /// A number below `bound`, each as likely as any other.
+    #[inline]
+    fn below(&mut self, bound: usize) -> usize {
+        let bound = bound as u64;
+        self.spent = self.spent.saturating_mul(bound);
+        if self.spent >= Self::MOST {
+            self.fraction = u64::from(random());
+            self.spent = bound;
+        }
+        // What follows the point after one choice is as random as before, for the next.
+        let product = self.fraction * bound;
+        self.fraction = product & 0xffff_ffff;
+        (product >> 32) as usize
     }
 }
 
@@ -224,33 +265,48 @@ fn random() -> u32 {
 /// Waits for one of the arms, which has then done its work, and returns its index; `None` if the time was up.
 ///
 /// Blocks: the goroutine, or else the thread.
+#[inline]
 pub(crate) fn select(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize> {
-    Order::with(arms.len(), biased, |mut order| {
-        loop {
-            for n in 0..arms.len() {
-                let index = order.pick(n);
-                if arms[index].attempt() {
-                    return Some(index);
-                }
-            }
-            let is_over = until.has_come();
-            // Having looked at several arms one after the other is not to have seen them all idle at one
-            // time. To have been in all their lines, unclaimed, is.
-            if is_over && arms.len() <= 1 {
-                break;
-            }
-            let until = if is_over { Until::Now } else { until };
-            match wait(arms, &mut order, until, Mode::Serve) {
-                Waited::Served(index) => return Some(index),
-                Waited::InVain if is_over => break,
-                Waited::InVain | Waited::Anew => {}
+    if arms.len() > FEW {
+        return select_of_many(arms, biased, until);
+    }
+    let mut indices = IN_ORDER;
+    let indices = &mut indices[..arms.len()];
+    select_in(arms, Order { indices, biased, chance: Chance::new() }, until)
+}
+
+#[cold]
+#[inline(never)]
+fn select_of_many(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize> {
+    let indices = &mut Vec::from_iter(0..arms.len() as u32)[..];
+    select_in(arms, Order { indices, biased, chance: Chance::new() }, until)
+}
+
+fn select_in<I: Index>(arms: &[&dyn Arm], mut order: Order<'_, I>, until: Until) -> Option<usize> {
+    loop {
+        for n in 0..arms.len() {
+            let index = order.pick(n);
+            if arms[index].attempt() {
+                return Some(index);
             }
         }
-        if until == Until::Now {
-            tried_in_vain();
+        let is_over = until.has_come();
+        // Having looked at several arms one after the other is not to have seen them all idle at one
+        // time. To have been in all their lines, unclaimed, is.
+        if is_over && arms.len() <= 1 {
+            break;
         }
-        None
-    })
+        let until = if is_over { Until::Now } else { until };
+        match wait(arms, order.indices, until, Mode::Serve) {
+            Waited::Served(index) => return Some(index),
+            Waited::InVain if is_over => break,
+            Waited::InVain | Waited::Anew => {}
+        }
+    }
+    if until == Until::Now {
+        tried_in_vain();
+    }
+    None
 }
 
 /// The same for those arms that are enabled; with none and no end, for ever. What `select!` expands to.
@@ -273,24 +329,24 @@ pub fn within(timeout: Duration) -> Until {
 ///
 /// Blocks: the goroutine, or else the thread.
 pub(crate) fn ready(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize> {
-    Order::with(arms.len(), biased, |mut order| {
-        loop {
-            for n in 0..arms.len() {
-                let index = order.pick(n);
-                if arms[index].is_ready() {
-                    return Some(index);
-                }
+    let indices = &mut Vec::from_iter(0..arms.len() as u32)[..];
+    let mut order = Order { indices, biased, chance: Chance::new() };
+    loop {
+        for n in 0..arms.len() {
+            let index = order.pick(n);
+            if arms[index].is_ready() {
+                return Some(index);
             }
-            if until.has_come() {
-                if until == Until::Now {
-                    tried_in_vain();
-                }
-                return None;
-            }
-            // Whether it is so, the next look tells.
-            wait(arms, &mut order, until, Mode::Watch);
         }
-    })
+        if until.has_come() {
+            if until == Until::Now {
+                tried_in_vain();
+            }
+            return None;
+        }
+        // Whether it is so, the next look tells.
+        wait(arms, order.indices, until, Mode::Watch);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -310,13 +366,14 @@ enum Waited {
 }
 
 /// Passes 2 and 3.
-fn wait(arms: &[&dyn Arm], order: &mut Order<'_>, until: Until, mode: Mode) -> Waited {
+#[inline(never)]
+fn wait<I: Index>(arms: &[&dyn Arm], order: &[I], until: Until, mode: Mode) -> Waited {
     let waiter = Waiter::new();
     let mut in_line = 0;
     let mut end = Enlisted::InLine;
     let mut last = 0;
     while in_line < arms.len() && end == Enlisted::InLine {
-        last = order.indices[in_line] as usize;
+        last = order[in_line].get();
         let stand = Stand { waiter: &waiter, index: last };
         end = match mode {
             Mode::Serve => arms[last].enlist(stand),
@@ -338,10 +395,10 @@ fn wait(arms: &[&dyn Arm], order: &mut Order<'_>, until: Until, mode: Mode) -> W
         Enlisted::Taken => Some(waiter.park(Reason::on(WaitKind::Select, arms.len()), None)),
         Enlisted::Done | Enlisted::Again => None,
     };
-    for &index in &order.indices[..in_line] {
+    for index in &order[..in_line] {
         match mode {
-            Mode::Serve => arms[index as usize].withdraw(),
-            Mode::Watch => arms[index as usize].unwatch(),
+            Mode::Serve => arms[index.get()].withdraw(),
+            Mode::Watch => arms[index.get()].unwatch(),
         }
     }
     match token {
@@ -384,12 +441,17 @@ fn index_of(token: Token) -> usize {
 mod tests {
     use super::*;
 
+    fn order_of(count: usize, biased: bool) -> Vec<usize> {
+        let indices = &mut Vec::from_iter(0..count as u32)[..];
+        let mut order = Order { indices, biased, chance: Chance::new() };
+        (0..count).map(|n| order.pick(n)).collect()
+    }
+
     #[test]
     fn every_order_of_three_comes_equally_often() {
         let mut counts = std::collections::HashMap::new();
         for _ in 0..60_000 {
-            let seen = Order::with(3, false, |mut order| [0, 1, 2].map(|n| order.pick(n)));
-            *counts.entry(seen).or_insert(0) += 1;
+            *counts.entry(order_of(3, false)).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
         for (order, count) in counts {
@@ -398,12 +460,27 @@ mod tests {
     }
 
     #[test]
+    fn in_a_long_order_every_arm_comes_everywhere() {
+        const ARMS: usize = 40;
+        let mut counts = [[0; ARMS]; ARMS];
+        for _ in 0..40_000 {
+            let order = order_of(ARMS, false);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..ARMS).collect::<Vec<_>>());
+            for (n, index) in order.into_iter().enumerate() {
+                counts[n][index] += 1;
+            }
+        }
+        // A thousand each on average, with a deviation of 31.
+        let all = || counts.iter().flatten();
+        assert!(all().all(|count| (800..1_200).contains(count)), "{:?}", all().max());
+    }
+
+    #[test]
     fn a_biased_order_is_the_order_given() {
         for count in [1, 5, 100] {
-            let seen = Order::with(count, true, |mut order| {
-                (0..count).map(|n| order.pick(n)).collect::<Vec<_>>()
-            });
-            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+            assert_eq!(order_of(count, true), (0..count).collect::<Vec<_>>());
         }
     }
 }
