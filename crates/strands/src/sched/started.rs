@@ -9,7 +9,7 @@ use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{Slot, SlotRef};
-use crate::switch::{Machine, Switch};
+use crate::switch::{self, Machine, Switch};
 use crate::sys;
 use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
 use std::cell::Cell;
@@ -72,14 +72,24 @@ unsafe impl Linked for Started {
     }
 }
 
-static TASK_VTABLE: TaskVtable = TaskVtable { park, unpark, give_way };
+static TASK_VTABLE: TaskVtable = TaskVtable { park, park_until, unpark, give_way };
 
 /// # Safety
 /// See [`TaskVtable::park`].
-unsafe fn park(task: &TaskHeader, waiter: &Waiter, why: Reason, deadline: Option<Instant>) {
+unsafe fn park(task: &TaskHeader, why: Reason) {
     // SAFETY: our vtable is in our records only, whose first field the header is.
     let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
-    started.park(waiter, why, deadline);
+    started.note(why);
+    started.wait();
+}
+
+/// # Safety
+/// See [`TaskVtable::park_until`].
+unsafe fn park_until(task: &TaskHeader, why: Reason, waiter: &Waiter, deadline: Instant) {
+    // SAFETY: as in `park`.
+    let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
+    started.note(why);
+    started.wait_until(waiter, deadline);
 }
 
 /// Where a goroutine's stack begins.
@@ -215,25 +225,19 @@ impl Started {
         self.slot.take().expect("it ends once")
     }
 
-    fn park(&self, waiter: &Waiter, why: Reason, deadline: Option<Instant>) {
-        let runtime = self.home.runtime();
+    /// Notes what it is about to wait for, and since when.
+    #[inline]
+    fn note(&self, why: Reason) {
         self.object.store(why.object, Ordering::Relaxed);
-        self.since.store(runtime.clock.coarse(), Ordering::Relaxed);
+        self.since.store(self.home.runtime().clock.coarse(), Ordering::Relaxed);
         self.kind.store(why.kind as u8, Ordering::Relaxed);
-        match deadline {
-            None => self.wait(),
-            Some(deadline) => self.wait_until(waiter, deadline),
-        }
     }
 
-    /// Apart, so that those who wait without a deadline have no more of a frame than they need.
-    #[inline(never)]
     fn wait_until(&self, waiter: &Waiter, deadline: Instant) {
-        let runtime = self.home.runtime();
         let timer = timers::Entry::new(waiter);
         let timers = self.home.timers();
         // SAFETY: before this frame ends the timer has fired, or is removed.
-        unsafe { timers.insert(&timer, runtime.clock.nanos_of(deadline)) };
+        unsafe { timers.insert(&timer, self.home.runtime().clock.nanos_of(deadline)) };
         self.wait();
         if !timer.has_fired() {
             timers.remove(&timer);
@@ -268,9 +272,8 @@ impl Started {
     /// Switches to the worker's loop until that resumes us.
     #[inline]
     fn suspend(&self, how: Switch) {
-        // The frames of the switch itself lie below this one; they are a few words.
-        let here = std::hint::black_box(ptr::from_ref(&how)).addr();
-        self.lowest_used.store(here - 1024, Ordering::Relaxed);
+        // The switch itself pushes a few words more.
+        self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
         // SAFETY: this is the goroutine itself, on its own stack.
         unsafe { self.machine.suspend(how) };
     }

@@ -31,9 +31,9 @@ mod portable;
 mod x86_64;
 
 #[cfg(any(not(target_arch = "x86_64"), strands_portable_switch))]
-pub(crate) use portable::Machine;
+pub(crate) use portable::{Machine, stack_pointer};
 #[cfg(all(target_arch = "x86_64", not(strands_portable_switch)))]
-pub(crate) use x86_64::Machine;
+pub(crate) use x86_64::{Machine, stack_pointer};
 
 /// Why a machine switched back to its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -149,3 +149,12 @@ unsafe fn exchange(save: &Cell<usize>, to: usize, word: usize) -> usize {
     }
     brought
 }
+
+/// Where the stack of the caller ends just now.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let here;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    here
+}

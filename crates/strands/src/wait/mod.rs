@@ -73,11 +73,16 @@ pub(crate) struct TaskHeader {
 
 /// What a scheduler can do with a goroutine of its own.
 pub(crate) struct TaskVtable {
-    /// Suspends the running goroutine until `unpark`; arms a timer for the waiter if told to.
+    /// Suspends the running goroutine until `unpark`.
     ///
     /// # Safety
-    /// `task` is the goroutine that runs now, and the waiter has been or will be claimed exactly once.
-    pub(crate) park: unsafe fn(task: &TaskHeader, waiter: &Waiter, why: Reason, Option<Instant>),
+    /// `task` is the goroutine that runs now, and its waiter has been or will be claimed exactly once.
+    pub(crate) park: unsafe fn(task: &TaskHeader, why: Reason),
+    /// The same, with a timer that claims the waiter as [`TIMED_OUT`] when the time has come.
+    ///
+    /// # Safety
+    /// As for `park`.
+    pub(crate) park_until: unsafe fn(task: &TaskHeader, why: Reason, waiter: &Waiter, Instant),
     /// Makes the goroutine ready. Comes once for each park, perhaps before the park itself.
     ///
     /// # Safety
@@ -213,7 +218,13 @@ impl Waiter {
             Task::Goroutine(task) => {
                 // SAFETY: `new` found this goroutine running here, and it still is; claims are
                 // one-shot, so exactly one unpark follows.
-                unsafe { (task.as_ref().vtable.park)(task.as_ref(), self, why, deadline) };
+                unsafe {
+                    let task = task.as_ref();
+                    match deadline {
+                        None => (task.vtable.park)(task, why),
+                        Some(deadline) => (task.vtable.park_until)(task, why, self, deadline),
+                    }
+                }
             }
             Task::Thread(parker) => self.park_thread(parker, why, deadline),
             Task::Future(_) => unreachable!("an async task is polled, not parked"),
