@@ -4,9 +4,9 @@
 //! ```text
 //!   a writer                                        a reader
 //!   ────────                                        ────────
-//!   W1  writers.lock()                              R1  no WRITER? then count + 1, by CAS: reads
-//!   W2  set WRITER: no reader comes in any more     R2  else, under the short lock: HELD_BACK, join, park
-//!   W3  count == 0? then it writes                      (who lets it go has counted it)
+//!   W1  writers.lock()                              R1  count + 1; there was no WRITER? then it reads
+//!   W2  set WRITER: no reader comes in any more     R2  else as in R3, and under the short lock: HELD_BACK,
+//!   W3  count == 0? then it writes                      join, park (who lets it go has counted it)
 //!   W4  else, under the short lock: look again,     R3  done: count - 1; if it was the last and WRITER is
 //!       join, park                                      set: under the short lock, wake the writer of W4
 //!   W5  done: clear WRITER, count in all who were
@@ -18,6 +18,11 @@
 //! mutex sees to fairness.
 //!
 //! A reader that already reads and reads again while a writer waits has locked itself out, as in Go and std.
+//!
+//! **A reader counts itself before it knows whether it may read.** With a compare-and-swap instead, readers that
+//! come at the same time would make each other try again: four of them took twice as long. The price: while readers
+//! come and find a writer, the count is too high for a moment. To the writer they are like readers that leave at
+//! once, and one that tries to write may be turned away on their account.
 //!
 //! # The word
 //!
@@ -98,23 +103,31 @@ impl RawRwLock {
     /// Counts a reader in, if no writer is there.
     #[inline]
     pub(in crate::sync) fn try_read(&self) -> bool {
-        let mut seen = self.state.load(Ordering::Relaxed);
-        // One comparison for both bits: they are the highest.
-        while seen < READERS {
-            // Ordering: Acquire pairs with the Release of the last writer.
-            match self.replace(seen, seen + 1, Ordering::Acquire) {
-                Ok(()) => return true,
-                Err(now) => seen = now,
-            }
+        // Who keeps trying should not keep others from writing.
+        self.state.load(Ordering::Relaxed) & WRITER == 0 && self.count_in()
+    }
+
+    /// R1. The count cannot run over: 2⁶² guards would have to be leaked, one at a time.
+    #[inline]
+    fn count_in(&self) -> bool {
+        // Ordering: Acquire pairs with the Release of the last writer.
+        let may_read = self.state.fetch_add(1, Ordering::Acquire) & WRITER == 0;
+        if !may_read {
+            self.count_out_again();
         }
-        assert_ne!(seen, READERS, "too many readers");
-        false
+        may_read
+    }
+
+    #[cold]
+    fn count_out_again(&self) {
+        // SAFETY: counted in just now, by the same caller, who has used nothing.
+        unsafe { self.unlock_read() };
     }
 
     /// False: the deadline has passed.
     #[inline]
     pub(in crate::sync) fn read_until(&self, deadline: Option<Instant>) -> bool {
-        self.try_read() || self.read_slow(deadline)
+        self.count_in() || self.read_slow(deadline)
     }
 
     #[cold]
