@@ -16,7 +16,7 @@ use strands::channel::{TryRecvError, bounded, unbounded};
 use strands::context::{
     self, Context, ContextError, RecvContextError, SendContextError, Signal, SignalReceived,
 };
-use strands::sync::{Mutex, RwLock, Semaphore};
+use strands::sync::{Mutex, RwLock, Semaphore, WaitGroup};
 use strands::{go, select};
 
 use ContextError::{Canceled, DeadlineExceeded};
@@ -196,6 +196,32 @@ fn locks_and_permits_are_waited_for_under_a_context() {
     ends_with_its_context(move |ctx| contender.acquire_ctx(ctx).unwrap_err());
     drop(permits);
     assert!(semaphore.try_acquire_many(2).is_ok(), "those who were cancelled have taken nothing");
+    semaphore.close();
+    assert!(semaphore.acquire_ctx(&root()).unwrap().is_err());
+
+    let group = WaitGroup::new();
+    group.add(1);
+    let waiting = group.clone();
+    ends_with_its_context(move |ctx| waiting.wait_ctx(ctx).unwrap_err());
+    let waiting = group.clone();
+    let waiter = go(move || waiting.wait_ctx(&root()));
+    group.done();
+    assert_eq!(waiter.join().unwrap(), Ok(()));
+    assert_eq!((group.wait_ctx(&root()), group.wait_ctx(&canceled())), (Ok(()), Err(Canceled)));
+}
+
+#[test]
+fn a_poisoned_lock_is_poisoned_under_a_context_too() {
+    let locks = Arc::new((Mutex::new(1), RwLock::new(2)));
+    let theirs = Arc::clone(&locks);
+    let poisoner = go(move || {
+        let _guards = (theirs.0.lock().unwrap(), theirs.1.write().unwrap());
+        panic!("on purpose");
+    });
+    assert!(poisoner.join().is_err());
+    assert_eq!(*locks.0.lock_ctx(&root()).unwrap().unwrap_err().into_inner(), 1);
+    assert_eq!(*locks.1.read_ctx(&root()).unwrap().unwrap_err().into_inner(), 2);
+    assert_eq!(*locks.1.write_ctx(&root()).unwrap().unwrap_err().into_inner(), 2);
 }
 
 #[test]
@@ -269,6 +295,24 @@ fn the_first_cancellation_counts_and_its_cause_goes_down() {
     assert_eq!(words(&canceled()).unwrap(), "context canceled");
     let error = context::cause(&canceled()).unwrap();
     assert_eq!(error.downcast_ref(), Some(&Canceled));
+}
+
+#[test]
+fn a_deadline_may_have_a_cause_which_counts_if_it_comes_first() {
+    let words = |ctx: &Context| context::cause(ctx).map(|cause| cause.to_string());
+    let (late, _cancel) = context::with_timeout_cause(&root(), Duration::ZERO, "slow");
+    assert_eq!((words(&late).unwrap(), late.err()), ("slow".into(), Some(DeadlineExceeded)));
+    let (below, _cancel) = context::with_deadline_cause(&late, Instant::now() + HOUR, "slower");
+    assert_eq!((words(&below).unwrap(), below.err()), ("slow".into(), Some(DeadlineExceeded)));
+    let soon = Duration::from_millis(3);
+    let (ctx, _cancel) = context::with_timeout_cause(&root(), soon, "soon");
+    let (child, _keep) = context::with_timeout_cause(&ctx, HOUR, "never");
+    assert_eq!(words(&child), None);
+    assert_eq!(child.sleep(HOUR), Err(DeadlineExceeded));
+    assert_eq!((words(&ctx).unwrap(), words(&child).unwrap()), ("soon".into(), "soon".into()));
+    let (ctx, cancel) = context::with_timeout_cause(&root(), HOUR, "never");
+    cancel.cancel_with("first");
+    assert_eq!((words(&ctx).unwrap(), ctx.err()), ("first".into(), Some(Canceled)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 use strands::sync::{
     Acquire, AcquireError, Arc, Mutex, MutexLock, RwLock, RwLockRead, RwLockWrite, Semaphore,
-    TryLockError,
+    TryLockError, Wait, WaitGroup,
 };
 use waiting::{KINDS, Polled, block_on};
 
@@ -19,6 +19,7 @@ const _: fn() = || {
     is_send::<RwLockRead<'static, u8>>();
     is_send::<RwLockWrite<'static, u8>>();
     is_send::<Acquire<'static>>();
+    is_send::<Wait<'static>>();
 };
 
 #[test]
@@ -338,4 +339,27 @@ fn all_kinds_share_a_lock() {
     assert_eq!(*shared.0.try_lock().unwrap(), total);
     assert_eq!(*shared.1.try_write().unwrap(), total);
     assert_eq!(shared.2.available_permits(), 2);
+}
+
+#[test]
+fn a_group_is_waited_for_by_futures_too_which_may_go_at_any_time() {
+    let group = WaitGroup::new();
+    Polled::new(group.wait_async()).expect_ready();
+    group.add(1);
+    let (mut waits, mut goes) = (Polled::new(group.wait_async()), Polled::new(group.wait_async()));
+    waits.assert_pending();
+    goes.assert_pending();
+    drop(goes);
+    // With a waker of another task.
+    waits.assert_pending();
+    let other = group.clone();
+    let goroutine = strands::go(move || block_on(other.wait_async()));
+    assert_eq!(waits.bell.rung(), 0);
+    group.done();
+    assert_eq!(waits.bell.rung(), 1);
+    goroutine.join().unwrap();
+    // Counted anew: those who waited before are let go all the same.
+    group.add(1);
+    waits.expect_ready();
+    Polled::new(group.wait_async()).assert_pending();
 }

@@ -3,8 +3,26 @@
 use super::{Context, ContextError};
 use crate::sync::{
     AcquireError, LockResult, Mutex, MutexGuard, Permit, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    Semaphore,
+    Semaphore, TryAcquireError, TryLockError, TryLockResult, WaitGroup,
 };
+use std::future::Future;
+
+impl Context {
+    /// What `now` gets at once, or else what `later` gets before the context is done. Waiting needs a waker, which
+    /// is memory: most often there is no need.
+    fn lock<G>(
+        &self,
+        now: impl FnOnce() -> TryLockResult<G>,
+        later: impl Future<Output = LockResult<G>>,
+    ) -> Result<LockResult<G>, ContextError> {
+        self.check()?;
+        match now() {
+            Ok(guard) => Ok(Ok(guard)),
+            Err(TryLockError::Poisoned(error)) => Ok(Err(error)),
+            Err(TryLockError::WouldBlock) => self.run(later),
+        }
+    }
+}
 
 impl<T: ?Sized> Mutex<T> {
     /// As [`lock`](Mutex::lock), unless the context is done before. If it is from the start, the lock is not
@@ -33,7 +51,7 @@ impl<T: ?Sized> Mutex<T> {
         &self,
         context: &Context,
     ) -> Result<LockResult<MutexGuard<'_, T>>, ContextError> {
-        context.run(self.lock_async())
+        context.lock(|| self.try_lock(), self.lock_async())
     }
 }
 
@@ -48,7 +66,7 @@ impl<T: ?Sized> RwLock<T> {
         &self,
         context: &Context,
     ) -> Result<LockResult<RwLockReadGuard<'_, T>>, ContextError> {
-        context.run(self.read_async())
+        context.lock(|| self.try_read(), self.read_async())
     }
 
     /// As [`write`](RwLock::write), unless the context is done before.
@@ -61,7 +79,7 @@ impl<T: ?Sized> RwLock<T> {
         &self,
         context: &Context,
     ) -> Result<LockResult<RwLockWriteGuard<'_, T>>, ContextError> {
-        context.run(self.write_async())
+        context.lock(|| self.try_write(), self.write_async())
     }
 }
 
@@ -90,6 +108,39 @@ impl Semaphore {
         n: usize,
         context: &Context,
     ) -> Result<Result<Permit<'_>, AcquireError>, ContextError> {
-        context.run(self.acquire_many_async(n))
+        context.check()?;
+        match self.try_acquire_many(n) {
+            Ok(permit) => Ok(Ok(permit)),
+            Err(TryAcquireError::Closed) => Ok(Err(AcquireError)),
+            Err(TryAcquireError::NoPermits) => context.run(self.acquire_many_async(n)),
+        }
+    }
+}
+
+impl WaitGroup {
+    /// As [`wait`](WaitGroup::wait), unless the context is done before. If it is from the start, this is an error
+    /// though nothing be left to do.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// The context is done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strands::context::{self, ContextError};
+    /// use strands::sync::WaitGroup;
+    ///
+    /// let group = WaitGroup::new();
+    /// group.add(1);
+    /// let (ctx, _cancel) = context::with_timeout(&context::background(), Duration::from_millis(1));
+    /// assert_eq!(group.wait_ctx(&ctx), Err(ContextError::DeadlineExceeded));
+    /// group.done();
+    /// assert_eq!(group.wait_ctx(&context::background()), Ok(()));
+    /// ```
+    pub fn wait_ctx(&self, context: &Context) -> Result<(), ContextError> {
+        context.run(self.wait_async())
     }
 }

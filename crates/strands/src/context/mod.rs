@@ -140,7 +140,7 @@ pub fn todo() -> Context {
 /// ```
 #[must_use = "dropping the handle cancels the context"]
 pub fn with_cancel(parent: &Context) -> (Context, CancelHandle) {
-    under(parent, None)
+    under(parent, None, None)
 }
 
 /// A context that is done when `deadline` has passed, the handle is used or dropped, or `parent` is done.
@@ -151,7 +151,21 @@ pub fn with_cancel(parent: &Context) -> (Context, CancelHandle) {
 /// If memory, or a thread for the first deadline of the process, is refused.
 #[must_use = "dropping the handle cancels the context"]
 pub fn with_deadline(parent: &Context, deadline: Instant) -> (Context, CancelHandle) {
-    under(parent, Some(deadline))
+    under(parent, Some(deadline), None)
+}
+
+/// As [`with_deadline`], with a cause, which [`cause`] returns if it is this deadline that ends the context. One
+/// that comes no sooner than that of `parent` never does.
+///
+/// # Panics
+/// As [`with_deadline`].
+#[must_use = "dropping the handle cancels the context"]
+pub fn with_deadline_cause(
+    parent: &Context,
+    deadline: Instant,
+    cause: impl Into<Box<dyn Error + Send + Sync>>,
+) -> (Context, CancelHandle) {
+    under(parent, Some(deadline), Some(Arc::from(cause.into())))
 }
 
 /// As [`with_deadline`], so long from now. A time that is past all reckoning sets no deadline.
@@ -170,11 +184,41 @@ pub fn with_deadline(parent: &Context, deadline: Instant) -> (Context, CancelHan
 /// ```
 #[must_use = "dropping the handle cancels the context"]
 pub fn with_timeout(parent: &Context, timeout: Duration) -> (Context, CancelHandle) {
-    under(parent, Instant::now().checked_add(timeout))
+    under(parent, Instant::now().checked_add(timeout), None)
 }
 
-fn under(parent: &Context, deadline: Option<Instant>) -> (Context, CancelHandle) {
-    let node = Node::under(parent.node.as_ref(), deadline);
+/// As [`with_timeout`], with a cause: see [`with_deadline_cause`].
+///
+/// # Panics
+/// As [`with_deadline`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use strands::context::{self, ContextError};
+///
+/// let millisecond = Duration::from_millis(1);
+/// let (ctx, _cancel) =
+///     context::with_timeout_cause(&context::background(), millisecond, "the disk is too slow");
+/// assert_eq!(ctx.sleep(Duration::from_secs(3600)), Err(ContextError::DeadlineExceeded));
+/// assert_eq!(context::cause(&ctx).unwrap().to_string(), "the disk is too slow");
+/// ```
+#[must_use = "dropping the handle cancels the context"]
+pub fn with_timeout_cause(
+    parent: &Context,
+    timeout: Duration,
+    cause: impl Into<Box<dyn Error + Send + Sync>>,
+) -> (Context, CancelHandle) {
+    under(parent, Instant::now().checked_add(timeout), Some(Arc::from(cause.into())))
+}
+
+fn under(
+    parent: &Context,
+    deadline: Option<Instant>,
+    cause: Option<Cause>,
+) -> (Context, CancelHandle) {
+    let node = Node::under(parent.node.as_ref(), deadline, cause);
     let context = Context { node: Some(Arc::clone(&node)), values: parent.values.clone() };
     (context, CancelHandle::of(node))
 }

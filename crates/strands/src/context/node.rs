@@ -50,6 +50,8 @@ pub(super) struct Node {
     /// Where it is in its parent's slab; [`NOWHERE`] if it has left.
     place: AtomicUsize,
     deadline: Option<Instant>,
+    /// Its cause, if its own deadline is what ends it.
+    cause_when_late: Option<Cause>,
     done: OnceLock<Receiver<Infallible>>,
     inner: ShortLock<Inner>,
 }
@@ -71,7 +73,11 @@ impl Inner {
 
 impl Node {
     /// A node under `parent`, which is cancelled already if that is.
-    pub(super) fn under(parent: Option<&Arc<Node>>, deadline: Option<Instant>) -> Arc<Node> {
+    pub(super) fn under(
+        parent: Option<&Arc<Node>>,
+        deadline: Option<Instant>,
+        cause_when_late: Option<Cause>,
+    ) -> Arc<Node> {
         let inherited = parent.and_then(|parent| parent.deadline);
         // A parent that is never later needs no help.
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
@@ -80,6 +86,7 @@ impl Node {
             parent: parent.cloned(),
             place: AtomicUsize::new(NOWHERE),
             deadline: own.or(inherited),
+            cause_when_late,
             done: OnceLock::new(),
             inner: ShortLock::new(Inner::new()),
         });
@@ -113,7 +120,7 @@ impl Node {
         let waker = Waker::from(Arc::new(Expiry(Arc::downgrade(self))));
         // With no lock held: it may start a thread.
         if let Poll::Ready(()) = Pin::new(&mut alarm).poll(&waker) {
-            self.cancel(ContextError::DeadlineExceeded, None);
+            self.expire();
             return;
         }
         let mut alarm = Some(alarm);
@@ -124,6 +131,11 @@ impl Node {
         drop(inner);
         // If it is still here, it was quicker than we.
         drop(alarm);
+    }
+
+    /// Its own deadline has passed.
+    fn expire(&self) {
+        self.cancel(ContextError::DeadlineExceeded, self.cause_when_late.clone());
     }
 
     /// Why it is done, if it is.
@@ -289,7 +301,7 @@ impl Wake for Expiry {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(node) = self.0.upgrade() {
-            node.cancel(ContextError::DeadlineExceeded, None);
+            node.expire();
         }
     }
 }

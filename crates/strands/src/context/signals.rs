@@ -103,7 +103,7 @@ impl Error for SignalReceived {}
 /// # }
 /// ```
 pub fn signals(parent: &Context, signals: &[Signal]) -> io::Result<(Context, CancelHandle)> {
-    let (context, handle) = under(parent, None);
+    let (context, handle) = under(parent, None, None);
     if let Some(node) = &context.node {
         let caught = Caught::catch(signals, node)?;
         node.keep(Box::new(caught));

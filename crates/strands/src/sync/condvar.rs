@@ -27,6 +27,28 @@ use std::time::{Duration, Instant};
 /// assert!(*ready);
 /// ```
 ///
+/// # Waiting that ends with a context
+///
+/// As in Go: have the context notify all when it is done, and look at it in the condition.
+///
+/// ```
+/// use std::time::Duration;
+/// use strands::context;
+/// use strands::sync::{Arc, Condvar, Mutex};
+///
+/// let pair = Arc::new((Mutex::new(false), Condvar::new()));
+/// let (ctx, _cancel) = context::with_timeout(&context::background(), Duration::from_millis(1));
+/// let other = Arc::clone(&pair);
+/// context::after_func(&ctx, move || {
+///     // Locked, so that it does not come between the look at the context and the sleep.
+///     drop(other.0.lock());
+///     other.1.notify_all();
+/// });
+/// let ready = pair.0.lock().unwrap();
+/// let ready = pair.1.wait_while(ready, |ready| !*ready && ctx.err().is_none()).unwrap();
+/// assert!(!*ready && ctx.err().is_some());
+/// ```
+///
 /// # Differences from std
 ///
 /// It may be used with several mutexes, one after another or at the same time.

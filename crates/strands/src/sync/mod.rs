@@ -118,7 +118,7 @@ pub use semaphore::{
 #[cfg(not(loom))]
 pub use single_flight::SingleFlight;
 #[cfg(not(loom))]
-pub use wait_group::WaitGroup;
+pub use wait_group::{Wait, WaitGroup};
 
 /// When a time-out from now ends; `None` if that is further off than time goes.
 fn deadline_in(timeout: std::time::Duration) -> Option<std::time::Instant> {

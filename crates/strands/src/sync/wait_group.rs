@@ -8,7 +8,9 @@ use super::line::{Crowd, Place, dismiss};
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// The count has reached zero.
@@ -133,6 +135,13 @@ impl WaitGroup {
         self.wait_until(Some(deadline))
     }
 
+    /// Waits until all is done, in async code on any executor.
+    ///
+    /// Blocks nothing: the future is pending meanwhile. It may be dropped at any time.
+    pub fn wait_async(&self) -> Wait<'_> {
+        Wait { group: self, place: None }
+    }
+
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let place = Place::until(deadline);
         {
@@ -169,6 +178,63 @@ impl WaitGroup {
             let _member = member;
             drop(f());
         }));
+    }
+}
+
+/// Waits for a group in async code: what [`WaitGroup::wait_async`] returns.
+#[must_use = "futures do nothing unless polled"]
+pub struct Wait<'a> {
+    group: &'a WaitGroup,
+    place: Option<Place>,
+}
+
+impl Future for Wait<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: the place is not moved while it is in line.
+        let this = unsafe { self.get_unchecked_mut() };
+        // What belongs to the executor is cloned and dropped outside the short lock.
+        let waker = cx.waker().clone();
+        if let Some(place) = &this.place {
+            let (done, former) = {
+                let _inner = this.group.inner.lock();
+                match place.outcome() {
+                    Some(_) => (true, Some(waker)),
+                    None => (false, place.renew(waker)),
+                }
+            };
+            drop(former);
+            if done {
+                this.place = None;
+                return Poll::Ready(());
+            }
+            return Poll::Pending;
+        }
+        let place = this.place.insert(Place::of_future(waker));
+        let mut inner = this.group.inner.lock();
+        if inner.count == 0 {
+            drop(inner);
+            this.place = None;
+            return Poll::Ready(());
+        }
+        // SAFETY: we are pinned, and the place is out of line before it is dropped: by its claim, or in `drop`.
+        unsafe { inner.crowd.join(place) };
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            self.group.inner.lock().crowd.leave(place);
+        }
+    }
+}
+
+impl fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Wait { .. }")
     }
 }
 
