@@ -140,3 +140,21 @@ fn a_wrong_command_line_is_explained() {
         assert!(String::from_utf8_lossy(&output.stdout).starts_with(&usage), "{name} --help");
     }
 }
+
+#[test]
+fn costs_measures_every_way_of_every_kind_of_work() {
+    for processors in [1, 2] {
+        let output = output(example("costs", processors).arg("2000"));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let kinds = stdout.lines().filter(|line| !line.starts_with(' ')).count();
+        let ways: Vec<f64> = stdout
+            .lines()
+            .filter(|line| line.starts_with(' '))
+            .map(|line| line.split_once(" ns  ").expect("a cost and a way").0)
+            .map(|cost| cost.trim().parse().expect("a number"))
+            .collect();
+        assert_eq!((kinds, ways.len()), (5, 13), "{stdout}");
+        assert!(ways.iter().all(|cost| *cost > 0.0), "{stdout}");
+    }
+}
