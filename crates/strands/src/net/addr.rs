@@ -32,6 +32,12 @@ pub trait ToSocketAddrs {
     /// # Errors
     /// The resolver's; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no address.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
+
+    /// What a resolver would have to be asked for, if one has to be.
+    #[doc(hidden)]
+    fn __name(&self) -> Option<(String, u16)> {
+        None
+    }
 }
 
 macro_rules! known_at_once {
@@ -65,6 +71,10 @@ impl ToSocketAddrs for (&str, u16) {
             Err(_) => blocking(|| StdAddrs::to_socket_addrs(&(host, port))),
         }
     }
+
+    fn __name(&self) -> Option<(String, u16)> {
+        self.0.parse::<IpAddr>().is_err().then(|| (self.0.to_owned(), self.1))
+    }
 }
 
 impl ToSocketAddrs for (String, u16) {
@@ -72,6 +82,10 @@ impl ToSocketAddrs for (String, u16) {
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         ToSocketAddrs::to_socket_addrs(&(&*self.0, self.1))
+    }
+
+    fn __name(&self) -> Option<(String, u16)> {
+        (&*self.0, self.1).__name()
     }
 }
 
@@ -84,6 +98,15 @@ impl ToSocketAddrs for str {
             Err(_) => blocking(|| StdAddrs::to_socket_addrs(self)),
         }
     }
+
+    fn __name(&self) -> Option<(String, u16)> {
+        if self.parse::<SocketAddr>().is_ok() {
+            return None;
+        }
+        // What is no such pair is refused without a resolver.
+        let (host, port) = self.rsplit_once(':')?;
+        Some((host.to_owned(), port.parse().ok()?))
+    }
 }
 
 impl ToSocketAddrs for String {
@@ -91,6 +114,10 @@ impl ToSocketAddrs for String {
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         ToSocketAddrs::to_socket_addrs(&**self)
+    }
+
+    fn __name(&self) -> Option<(String, u16)> {
+        (**self).__name()
     }
 }
 
@@ -107,6 +134,10 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 
     fn to_socket_addrs(&self) -> io::Result<T::Iter> {
         (**self).to_socket_addrs()
+    }
+
+    fn __name(&self) -> Option<(String, u16)> {
+        (**self).__name()
     }
 }
 

@@ -9,7 +9,7 @@ macro_rules! descriptors {
     ($ours:ident, $std:ty) => {
         impl $ours {
             /// As std's, for the calls that do not wait.
-            fn std(&self) -> View<'_, $std> {
+            pub(super) fn std(&self) -> View<'_, $std> {
                 View::of(self.source.fd())
             }
         }

@@ -49,7 +49,7 @@ use std::task::{self, Poll};
 /// From std: [`accept`](TcpListener::accept) waits when there are no descriptors left, and fails for nothing that is
 /// over by the next call.
 pub struct TcpListener {
-    source: Source,
+    pub(super) source: Source,
 }
 
 descriptors!(TcpListener, std::net::TcpListener);

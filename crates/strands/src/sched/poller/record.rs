@@ -281,7 +281,7 @@ impl Record {
         cleared.is_ok()
     }
 
-    /// T4, under the lock: gets in line, unless the side is ready. True if it is in line.
+    /// T4, under the lock: gets in line, unless it is there or the side is ready. True if it is in line.
     ///
     /// # Safety
     /// Place and waiter stay where they are until the place has left the line: by [`leave`](Record::leave), or by
@@ -294,6 +294,9 @@ impl Record {
         waiter: &Waiter,
         token: Token,
     ) -> bool {
+        if place.in_line.get() {
+            return true;
+        }
         // Ordering: Relaxed, edges are noted under the lock.
         if self.word(side).load(Ordering::Relaxed) & READY != 0 {
             return false;

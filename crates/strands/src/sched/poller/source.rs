@@ -314,7 +314,8 @@ impl Source {
     /// side was last found not to be ready.
     ///
     /// # Safety
-    /// Place and waiter stay where they are until [`leave`](Source::leave) has returned. The place is not in line.
+    /// Place and waiter stay where they are until [`leave`](Source::leave) has returned. If the place is in line, it is
+    /// in this one, for this waiter.
     pub(crate) unsafe fn join(
         &self,
         side: Side,
@@ -331,12 +332,6 @@ impl Source {
     /// Gets out of line, if it is in.
     pub(crate) fn leave(&self, side: Side, place: &Place) {
         self.0.leave(side, place);
-    }
-
-    /// Under the lock under which waiters in line are finished.
-    pub(crate) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _state = self.0.state.lock();
-        f()
     }
 }
 
