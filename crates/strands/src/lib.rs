@@ -78,6 +78,8 @@ mod group;
 #[cfg(not(loom))]
 pub mod local;
 #[cfg(not(loom))]
+pub mod net;
+#[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
 mod sched;

@@ -31,6 +31,7 @@ const MAP: &[(&str, &[&str])] = &[
     ),
     ("group", &["channel", "context", "everyday", "wait"]),
     ("local", &["sched"]),
+    ("net", &["context", "everyday", "sched", "selection", "sys", "wait"]),
     ("structured", &["context", "everyday", "thread", "wait"]),
     ("lib", &["everyday", "selection", "structured", "thread"]),
 ];

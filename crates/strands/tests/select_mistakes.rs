@@ -61,7 +61,7 @@ fn library() -> (PathBuf, PathBuf) {
 
 #[test]
 fn mistakes_are_named() {
-    let one_of = "expected one of `recv`, `send`, `join` or `default`, found";
+    let one_of = "expected one of `recv`, `send`, `join`, `ready` or `default`, found";
     let semicolon = "did you mean to put a comma instead of the semicolon after";
     let mistakes = [
         ("", "empty `select!` block".to_owned()),

@@ -5,7 +5,7 @@
 //! When nothing that could wake anything is left:
 //!
 //! 1. every worker sleeps and has an empty inbox, no processor is in use, no fresh goroutine is queued;
-//! 2. no timer is pending, no `blocking` call is in progress;
+//! 2. no timer is pending, no `blocking` call is in progress, nobody waits for a descriptor;
 //! 3. every other thread of the process (main included) waits at our seam with no deadline. The kernel says
 //!    how many threads there are; ours are known; those at the seam count themselves, so that none is
 //!    counted that has been woken. A thread that does anything else, be it asleep in a system call, may
@@ -85,10 +85,17 @@ fn evidence(runtime: &Runtime) -> Evidence {
     // In this order: a thread that starts meanwhile is in the second count only, and speaks for life.
     let sleeps = Sleeps::count();
     let blocked = sleeps.in_progress();
-    let ours = runtime.alive() + runtime.spares.threads() + runtime.alarms.threads() + 1;
+    let ours = runtime.alive()
+        + runtime.spares.threads()
+        + runtime.alarms.threads()
+        + runtime.outside.threads()
+        + 1;
     let threads = sys::probe::thread_count();
     Evidence {
-        busy_here: runtime.any_timers() || runtime.spares.in_progress() > 0 || !is_quiet(runtime),
+        busy_here: runtime.any_timers()
+            || runtime.any_io()
+            || runtime.spares.in_progress() > 0
+            || !is_quiet(runtime),
         waiting: tallies.spawned > tallies.ended || blocked > 0,
         elsewhere: threads.is_none_or(|threads| threads > ours + blocked),
         progress,

@@ -22,6 +22,7 @@
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
 //! | `trimmer` | giving memory back from stacks that went deep |
 //! | `timers`, `clock` | deadlines of goroutines |
+//! | `poller` | descriptors that are waited for |
 //! | `alarms`, `bedtime` | deadlines of async tasks, and the thread that keeps them |
 //! | `blocking` | spare threads |
 //! | `panic_count` | panics that are suspended |
@@ -73,6 +74,7 @@ pub(crate) mod locals;
 mod monitor;
 mod panic_count;
 pub(crate) mod parker;
+mod poller;
 mod processor;
 mod runtime;
 mod spawn;
@@ -86,6 +88,7 @@ pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
 pub(crate) use goroutine::Completion;
 pub(crate) use join::Join;
+pub(crate) use poller::{Place, Side, Source};
 pub(crate) use runtime::Runtime;
 pub(crate) use spawn::{Order, spawn};
 

@@ -7,7 +7,7 @@
 //! processor goes to another worker now. Running: at ten milliseconds; the kernel then shares the cores out
 //! between the hog and the rest.
 //!
-//! It also fires timers that nobody else has fired, has stacks trimmed, and looks for deadlocks when all
+//! It also fires timers that nobody else has fired, looks at pollers that nobody has looked at, has stacks trimmed, and looks for deadlocks when all
 //! is quiet. While a program runs it wakes every 250 µs if something seems stuck, and backs off to 2 ms if
 //! not; when nothing runs it sleeps until a worker wakes up.
 //!
@@ -19,8 +19,9 @@ use super::parker::Parker;
 use super::runtime::Runtime;
 use super::trimmer::Trimmer;
 use super::worker::Worker;
-use super::{census, trimmer};
+use super::{census, poller, trimmer};
 use crate::sys;
+use crate::sys::epoll::Events;
 use crate::sys::probe::{Activity, Probe};
 use crate::wait::Wake;
 use std::io;
@@ -43,6 +44,8 @@ const HOG: u64 = 10 * MILLI;
 const LONELY: u64 = 200 * MICRO;
 /// A timer this late is fired from here: its worker does not get round to it.
 const LATE: u64 = 2 * MILLI;
+/// A poller that was last looked at so long ago is looked at from here.
+const LATE_LOOK: u64 = 10 * MILLI;
 /// All is quiet once it has been for this long.
 const QUIET: u64 = 5 * MILLI;
 /// Between looks for a deadlock while threads that we know nothing of are alive: from, and up to.
@@ -117,6 +120,7 @@ impl Watch {
             let now = self.runtime.clock.now();
             let stuck = self.look_at_processors(now);
             self.fire_late_timers(now);
+            self.look_at_late_pollers(now);
             self.trimmer.step(now);
             if stuck {
                 (interval, calm) = (SHORTEST, 0);
@@ -207,6 +211,31 @@ impl Watch {
         for worker in self.runtime.workers() {
             if worker.timers().earliest() < now.saturating_sub(LATE) {
                 worker.timers().fire(now, Wake::deliver);
+            }
+        }
+    }
+
+    /// Looks where a worker has not looked for long, since a turn takes its time.
+    fn look_at_late_pollers(&self, now: u64) {
+        for worker in self.runtime.workers() {
+            let Some(poller) = worker.poller().filter(|poller| poller.has_sources()) else {
+                continue;
+            };
+            if poller.last_look().is_none_or(|look| now.saturating_sub(look) < LATE_LOOK) {
+                continue;
+            }
+            let mut events = Events::new();
+            poller.look(&mut events, now);
+            let mut foreign = Vec::new();
+            poller::handle(&events, |wake| {
+                if wake.is_foreign() {
+                    foreign.push(wake);
+                } else {
+                    wake.deliver();
+                }
+            });
+            if !foreign.is_empty() {
+                poller::deliver_aside(foreign);
             }
         }
     }

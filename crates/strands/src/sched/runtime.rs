@@ -8,6 +8,7 @@ use super::here::Here;
 use super::idle::{Assignment, Idle, Sleeper, Summons};
 use super::monitor::Monitor;
 use super::panic_count::PanicCount;
+use super::poller::{self, Outside};
 use super::processor::Processor;
 use super::timers::NEVER;
 use super::worker::{Bed, Worker};
@@ -35,6 +36,7 @@ pub(crate) struct Runtime {
     pub(super) injector: Injector<Goroutine>,
     pub(super) idle: Idle<Bed>,
     pub(super) alarms: Alarms,
+    pub(super) outside: Outside,
     pub(super) monitor: Monitor,
     pub(super) spares: Spares,
     pub(super) panic_count: PanicCount,
@@ -107,6 +109,7 @@ impl Runtime {
             injector: Injector::new(),
             idle: Idle::new(processors),
             alarms: Alarms::new(processors),
+            outside: Outside::new(),
             monitor: Monitor::new(),
             spares: Spares::new(),
             panic_count,
@@ -264,6 +267,12 @@ impl Runtime {
     pub(super) fn any_timers(&self) -> bool {
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
         self.alarms.any() || workers.iter().any(|worker| worker.timers().earliest() != NEVER)
+    }
+
+    /// Whether somebody waits for a descriptor, or is being woken as it is ready.
+    pub(super) fn any_io(&self) -> bool {
+        // In this order: who is taken out of a line is being delivered by then, or its worker is up.
+        poller::anybody_waits() || self.outside.is_delivering()
     }
 
     pub(super) fn alive(&self) -> usize {

@@ -30,19 +30,21 @@ use super::goroutine::Goroutine;
 use super::here::Here;
 use super::idle::{Assignment, Sleeper};
 use super::panic_count::PanicWord;
-use super::parker::Parker;
+use super::parker::{Parker, Where};
+use super::poller::{self, Poller};
 use super::runtime::Runtime;
 use super::started::Started;
 use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
+use crate::sys::epoll::Events;
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::num::NonZeroU64;
-use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// How many ids a worker takes at a time.
@@ -54,6 +56,8 @@ pub(crate) struct Worker {
     parker: CachePadded<Parker>,
     /// Of the goroutines at home.
     timers: CachePadded<Timers>,
+    /// Made when one of its goroutines first waits for a descriptor.
+    poller: OnceLock<Poller>,
     /// An [`Assignment`] as a number; 0 for none.
     mailbox: AtomicUsize,
     /// Counts turns, so that the monitor can see that something moves.
@@ -107,6 +111,7 @@ impl Worker {
             inbox: CachePadded::new(Inbox::new()),
             parker: CachePadded::new(Parker::new()),
             timers: CachePadded::new(Timers::new()),
+            poller: OnceLock::new(),
             mailbox: AtomicUsize::new(0),
             progress: CachePadded::new(AtomicU64::new(0)),
             tid: AtomicI32::new(0),
@@ -161,6 +166,21 @@ impl Worker {
         self.inbox.is_empty()
     }
 
+    /// Its poller, if it has one.
+    pub(super) fn poller(&self) -> Option<&Poller> {
+        self.poller.get()
+    }
+
+    /// Wakes it if it sleeps.
+    #[inline]
+    fn wake(&self) {
+        self.parker.wake_by(|| {
+            if let Some(poller) = self.poller.get() {
+                poller.ring();
+            }
+        });
+    }
+
     /// Whether goroutines are at home here.
     pub(super) fn has_residents(&self) -> bool {
         self.residents.load(Ordering::Relaxed) > 0
@@ -172,7 +192,7 @@ impl Worker {
         // only its home takes it out.
         let pushed = unsafe { self.inbox.push(started) };
         if pushed == Pushed::First {
-            self.parker.wake();
+            self.wake();
         }
     }
 
@@ -183,7 +203,7 @@ impl Worker {
         errands.return_stacks |= return_stacks;
         drop(errands);
         self.has_errands.store(true, Ordering::SeqCst);
-        self.parker.wake();
+        self.wake();
     }
 }
 
@@ -218,6 +238,70 @@ impl Here {
         });
         self.own.next.set(next);
         any
+    }
+
+    /// Its poller, made now if it has none.
+    pub(super) fn poller_or_make(self) -> io::Result<&'static Poller> {
+        let worker = self.worker();
+        match worker.poller.get() {
+            Some(poller) => Ok(poller),
+            None => {
+                let poller = Poller::new()?;
+                Ok(worker.poller.get_or_init(|| poller))
+            }
+        }
+    }
+
+    /// Whether this is its poller.
+    #[inline]
+    pub(super) fn has_poller(self, poller: &Poller) -> bool {
+        self.poller.get().is_some_and(|mine| ptr::eq(mine, poller))
+    }
+
+    /// Its poller, if anything is registered there.
+    #[inline]
+    fn poller_in_use(self) -> Option<&'static Poller> {
+        self.worker().poller.get().filter(|poller| poller.has_sources())
+    }
+
+    /// Makes goroutines ready whose descriptors have become so; true if anybody was woken.
+    fn look_at_poller(self, now: u64) -> bool {
+        let Some(poller) = self.poller_in_use() else { return false };
+        let mut any = false;
+        let mut events = Events::new();
+        loop {
+            poller.look(&mut events, now);
+            any |= self.deliver(&events);
+            if !events.is_full() {
+                return any;
+            }
+        }
+    }
+
+    /// Wakes those who have waited for these. They go to the end of the list, as in `fire_timers`.
+    fn deliver(self, events: &Events) -> bool {
+        let next = self.own.next.take();
+        let mut foreign = Vec::new();
+        let any = poller::handle(events, |wake| {
+            if wake.is_foreign() {
+                foreign.push(wake);
+                return;
+            }
+            wake.deliver();
+            if let Some(started) = self.own.next.take() {
+                self.push_home(started);
+            }
+        });
+        self.own.next.set(next);
+        if !foreign.is_empty() {
+            poller::deliver_aside(foreign);
+        }
+        any
+    }
+
+    /// Where it is to sleep now.
+    fn bed(self) -> Where {
+        if self.poller_in_use().is_some() { Where::Poller } else { Where::Futex }
     }
 
     /// Promises a stack for a goroutine about to be spawned.
@@ -312,6 +396,17 @@ impl Here {
         unsafe { (*self.own.pool.get()).drain(&self.runtime.stacks) };
     }
 
+    /// Sleeps where it lay down, until it is woken, something has become ready, or the time is up.
+    fn sleep_in(self, bed: Where, timeout: Option<Duration>, events: &mut Events) {
+        match (bed, self.worker().poller.get()) {
+            (Where::Poller, Some(poller)) => {
+                self.parker.sleep_by(|| poller.sleep(events, timeout));
+                poller.got_up(self.runtime.clock.now());
+            }
+            _ => self.parker.sleep(timeout),
+        }
+    }
+
     /// Hands the processor to another worker, since this thread is about to block.
     #[cold]
     pub(super) fn give_processor_up(self) {
@@ -344,11 +439,14 @@ impl Here {
                 // SAFETY: it was in this list until just now.
                 unsafe { home.push_back(first) };
             }
-            self.parker.lie_down();
+            let bed = self.bed();
+            self.parker.lie_down_in(bed);
             let (until, now) = (self.timers.earliest(), self.runtime.clock.now());
             if self.inbox.is_empty() && until > now {
                 let timeout = (until != NEVER).then(|| Duration::from_nanos(until - now));
-                self.parker.sleep(timeout);
+                let mut events = Events::new();
+                self.sleep_in(bed, timeout, &mut events);
+                self.deliver(&events);
             } else {
                 self.parker.get_up();
             }
@@ -369,7 +467,7 @@ pub(crate) struct Bed(pub(super) &'static Worker);
 
 impl PartialEq for Bed {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.0, other.0)
+        ptr::eq(self.0, other.0)
     }
 }
 
@@ -379,7 +477,7 @@ impl Sleeper for Bed {
     }
 
     fn wake(self) {
-        self.0.parker.wake();
+        self.0.wake();
     }
 }
 

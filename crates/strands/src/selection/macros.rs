@@ -40,10 +40,11 @@
 /// | `recv(receiver) -> pattern => body` | [`recv`](crate::channel::Receiver::recv) | `Result<T, RecvError>` |
 /// | `send(sender, message) -> pattern => body` | [`send`](crate::channel::Sender::send) | `Result<(), SendError<T>>` |
 /// | `join(handle) -> pattern => body` | waits for a goroutine's end | `std::thread::Result<T>` |
+/// | `ready(stream.readable()) -> pattern => body` | waits until a socket is [ready](crate::net::Readiness) | `io::Result<()>` |
 /// | `default => body` | runs if no other arm can at once | |
 /// | `default(timeout) => body` | runs if no other arm can within the `Duration` | |
 ///
-/// The first three may carry a guard, before the arrow: `recv(receiver) if open -> pattern => body`. An arm
+/// The first four may carry a guard, before the arrow: `recv(receiver) if open -> pattern => body`. An arm
 /// whose guard is false takes no part (but its expression in parentheses is evaluated). If no arm takes part
 /// and there is no default, the select waits for ever. (Should the compiler complain of its recursion limit:
 /// a long guard costs less of it in parentheses.)
@@ -232,9 +233,12 @@ macro_rules! __select {
     (@arm $biased:tt $arms:tt $default:tt join $($rest:tt)*) => {
         compile_error!("missing argument list after `join`")
     };
+    (@arm $biased:tt $arms:tt $default:tt ready $($rest:tt)*) => {
+        compile_error!("missing argument list after `ready`")
+    };
     (@arm $biased:tt $arms:tt $default:tt $other:tt $($rest:tt)*) => {
         compile_error!(concat!(
-            "expected one of `recv`, `send`, `join` or `default`, found `", stringify!($other), "`"
+            "expected one of `recv`, `send`, `join`, `ready` or `default`, found `", stringify!($other), "`"
         ))
     };
 
@@ -337,6 +341,17 @@ macro_rules! __select {
             }
         }
     };
+    (@make $biased:tt $default:tt ($($names:tt)*) ($($made:tt)*)
+        ([ready ($end:expr $(,)?) $($arm:tt)*] $($arms:tt)*)
+        ($index:tt $name:ident) $($labels:tt)*) => {
+        match $end {
+            ref end => {
+                let $name = end.__ready_arm();
+                $crate::__select!(@make $biased $default ($($names)* $name)
+                    ($($made)* [$index $name () $($arm)*]) ($($arms)*) $($labels)*)
+            }
+        }
+    };
     (@make $biased:tt $default:tt $names:tt $made:tt () $($labels:tt)*) => {
         $crate::__select!(@run $biased $default $names $made)
     };
@@ -356,9 +371,13 @@ macro_rules! __select {
         compile_error!(concat!("invalid argument list in `join(", stringify!($($args)*), ")`"))
     };
     (@make $biased:tt $default:tt $names:tt $made:tt
+        ([ready ($($args:tt)*) $($arm:tt)*] $($arms:tt)*) $($labels:tt)*) => {
+        compile_error!(concat!("invalid argument list in `ready(", stringify!($($args)*), ")`"))
+    };
+    (@make $biased:tt $default:tt $names:tt $made:tt
         ([$other:tt $($arm:tt)*] $($arms:tt)*) $($labels:tt)*) => {
         compile_error!(concat!(
-            "expected one of `recv`, `send`, `join` or `default`, found `", stringify!($other), "`"
+            "expected one of `recv`, `send`, `join`, `ready` or `default`, found `", stringify!($other), "`"
         ))
     };
 

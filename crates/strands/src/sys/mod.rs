@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call.
 
+pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod notify;
 pub(crate) mod probe;
 pub(crate) mod signal;
+pub(crate) mod socket;
 
 use std::io;
 

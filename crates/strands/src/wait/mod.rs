@@ -44,7 +44,7 @@ pub(crate) use reason::{Reason, WaitKind};
 #[cfg(not(loom))]
 pub(crate) use signal::Signal;
 #[cfg(not(loom))]
-pub(crate) use thread::Sleeps;
+pub(crate) use thread::{Sleeps, elsewhere};
 pub(crate) use thread::{ThreadParker, for_each_blocked_thread, linger};
 
 use crate::primitive::atomic::{AtomicUsize, Ordering};
@@ -361,6 +361,19 @@ enum Woken {
 unsafe impl Send for Woken {}
 
 impl Wake {
+    /// A call of a waker.
+    #[cfg(not(loom))]
+    pub(crate) fn of_future(waker: Waker) -> Wake {
+        Wake(Woken::Future(Some(waker)))
+    }
+
+    /// Whether it runs other people's code.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.0, Woken::Future(_))
+    }
+
     /// Wakes the task. Call it with no lock held: it may enter the kernel, or an executor.
     #[inline]
     pub(crate) fn deliver(self) {

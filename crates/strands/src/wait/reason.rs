@@ -26,13 +26,17 @@ pub(crate) enum WaitKind {
     Barrier,
     Semaphore,
     WaitGroup,
+    IoRead,
+    IoWrite,
+    Accept,
+    Connect,
 }
 
 impl WaitKind {
     /// The kind that was stored as `byte`.
     pub(crate) fn from_byte(byte: u8) -> WaitKind {
         use WaitKind::*;
-        const ALL: [WaitKind; 18] = [
+        const ALL: [WaitKind; 22] = [
             Running,
             Runnable,
             Send,
@@ -51,6 +55,10 @@ impl WaitKind {
             Barrier,
             Semaphore,
             WaitGroup,
+            IoRead,
+            IoWrite,
+            Accept,
+            Connect,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Running)
     }
@@ -72,6 +80,9 @@ impl WaitKind {
             WaitKind::Barrier => Some("barrier"),
             WaitKind::Semaphore => Some("semaphore"),
             WaitKind::WaitGroup => Some("wait group"),
+            WaitKind::IoRead | WaitKind::IoWrite | WaitKind::Accept | WaitKind::Connect => {
+                Some("descriptor")
+            }
             _ => None,
         }
     }
@@ -98,6 +109,10 @@ impl fmt::Display for WaitKind {
             WaitKind::Barrier => "barrier",
             WaitKind::Semaphore => "semaphore acquire",
             WaitKind::WaitGroup => "wait group",
+            WaitKind::IoRead => "io read",
+            WaitKind::IoWrite => "io write",
+            WaitKind::Accept => "accept",
+            WaitKind::Connect => "connect",
         })
     }
 }
@@ -131,6 +146,7 @@ impl fmt::Display for Reason {
             (WaitKind::Select, _) => write!(f, ", {} arms", self.object),
             (_, None) => Ok(()),
             (WaitKind::Join, Some(noun)) => write!(f, ", waiting on {noun} {}", self.object),
+            (_, Some(noun @ "descriptor")) => write!(f, ", waiting on {noun} {}", self.object),
             (_, Some(noun)) => write!(f, ", waiting on {noun} {:#x}", self.object),
         }
     }

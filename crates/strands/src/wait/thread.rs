@@ -7,6 +7,7 @@
 //! | `ASLEEP` | in the kernel or on the way there |
 //! | `ASLEEP_FOR_GOOD` | likewise, with no deadline: the thread cannot go on unless it is woken |
 //! | `WOKEN` | a wake-up is pending |
+//! | `ELSEWHERE` | waits in the kernel for something else ([`elsewhere`]); has no use for wake-ups |
 //!
 //! [`Sleeps`] counts the threads that are `ASLEEP_FOR_GOOD`, and errs on one side only: a thread
 //! goes on the count after it has fallen asleep, and the *waker* takes it off before it wakes it. So the
@@ -22,6 +23,7 @@ const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 const ASLEEP_FOR_GOOD: u32 = 2;
 const WOKEN: u32 = 3;
+const ELSEWHERE: u32 = 4;
 
 /// After this long without a deadline a thread asks for a look at whether anything can still wake it.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -246,7 +248,7 @@ impl ThreadParker {
                 count_blocked(false);
             }
             match self.state.replace(seen, WOKEN, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if seen == AWAKE || seen == WOKEN => return,
+                Ok(_) if matches!(seen, AWAKE | WOKEN | ELSEWHERE) => return,
                 Ok(_) => return Futex::wake_one(&self.state),
                 Err(now) => {
                     if seen == ASLEEP_FOR_GOOD {
@@ -272,6 +274,21 @@ impl ThreadParker {
     }
 }
 
+/// Has the calling thread wait in the kernel for something that is none of ours, and dumps say so.
+///
+/// It is not on the count of [`Sleeps`]: nobody here can tell what may end the wait.
+#[cfg(not(loom))]
+pub(crate) fn elsewhere<R>(why: Reason, wait: impl FnOnce() -> R) -> R {
+    let parker = ThreadParker::current();
+    parker.note(why);
+    // A wake-up that is pending came late, for a wait that has ended without it: nobody waits for it.
+    parker.state.swap(ELSEWHERE, Ordering::AcqRel);
+    let result = wait();
+    parker.use_wake_up();
+    parker.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
+    result
+}
+
 /// What a dump says of a thread that waits.
 pub(crate) struct BlockedThread<'a> {
     pub(crate) name: Option<&'a str>,
@@ -290,7 +307,8 @@ pub(crate) fn for_each_blocked_thread(mut f: impl FnMut(BlockedThread<'_>)) {
     };
     let now = epoch().elapsed();
     for parker in all {
-        if !matches!(parker.state.load(Ordering::Acquire), ASLEEP | ASLEEP_FOR_GOOD) {
+        let state = parker.state.load(Ordering::Acquire);
+        if !matches!(state, ASLEEP | ASLEEP_FOR_GOOD | ELSEWHERE) {
             continue;
         }
         f(BlockedThread {

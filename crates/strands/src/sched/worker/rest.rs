@@ -3,9 +3,11 @@
 
 use super::super::goroutine::Goroutine;
 use super::super::here::Here;
+use super::super::parker::Where;
 use super::super::timers::NEVER;
 use super::turns::Task;
 use super::{Bed, decode};
+use crate::sys::epoll::Events;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,6 +58,9 @@ impl Here {
     pub(super) fn rest(self) -> Rest {
         let runtime = self.runtime;
         let summoned = self.own.searching.get();
+        if self.poller_in_use().is_some() && self.look_at_poller(runtime.clock.now()) {
+            return Rest::Up;
+        }
         if self.own.processor.get().is_some() && (summoned || runtime.idle.start_search()) {
             self.own.searching.set(true);
             match self.search(summoned) {
@@ -69,7 +74,8 @@ impl Here {
         } else if self.linger() {
             return Rest::Up;
         }
-        self.parker.lie_down();
+        let bed = self.bed();
+        self.parker.lie_down_in(bed);
         let processor = self.own.processor.take();
         let processor = processor.filter(|p| match runtime.processors[*p].enter(self.index) {
             Some(entered) => {
@@ -87,26 +93,34 @@ impl Here {
             self.do_errands();
             return Rest::Up;
         }
-        self.sleep()
+        self.sleep(bed)
     }
 
-    fn sleep(self) -> Rest {
+    fn sleep(self, bed: Where) -> Rest {
         let runtime = self.runtime;
         let before = runtime.clock.now();
         let until = self.timers.wake_at();
-        let surplus = !self.has_residents() && self.index >= runtime.processors.len();
+        // Who has sources registered stays: somebody may wait for them.
+        let unused = !self.has_residents() && self.poller_in_use().is_none();
+        let surplus = unused && self.index >= runtime.processors.len();
         let timeout = match until {
             NEVER => surplus.then_some(RETIREMENT),
             until => Some(Duration::from_nanos(until.saturating_sub(before))),
         };
+        let mut events = Events::new();
         if timeout.is_none_or(|timeout| !timeout.is_zero()) {
-            self.parker.sleep(timeout);
+            self.sleep_in(bed, timeout, &mut events);
         } else {
             self.parker.get_up();
         }
         let after = runtime.clock.now();
         self.own.patience.set(patience(after - before));
         let mail = self.get_up();
+        // Only now: see the essay in `poller`.
+        if self.deliver(&events) {
+            // As in `watch_timers`: the kernel's time says nothing of how soon others will bring something.
+            self.own.patience.set(0);
+        }
         self.watch_timers(after);
         self.do_errands();
         let idle = !mail && self.inbox.is_empty() && self.own.next.get().is_none();

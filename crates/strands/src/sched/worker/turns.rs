@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering;
 const INJECTOR_EVERY: u32 = 61;
 /// How often a busy worker looks at the clock, if there are timers at all.
 const TIMERS_EVERY: u32 = 16;
+/// How long a busy worker does without a look at its poller, in nanoseconds.
+const LOOK_EVERY: u64 = 50_000;
 /// How many goroutines in a row may run out of turn because another has just woken them. A pair that
 /// wakes each other for ever must not starve the list. Guessed; see `benches` before changing.
 const NEXT_IN_A_ROW: u32 = 32;
@@ -161,6 +163,11 @@ impl Here {
     fn now_and_then(self, tick: u32) {
         if self.timers.earliest() != NEVER {
             self.fire_timers(self.runtime.clock.now());
+        }
+        if self.poller_in_use().is_some_and(|poller| {
+            poller.last_look().is_none_or(|look| self.runtime.clock.now() > look + LOOK_EVERY)
+        }) {
+            self.look_at_poller(self.runtime.clock.now());
         }
         if self.own.processor.get().is_none() {
             self.take_idle_processor();

@@ -1,0 +1,370 @@
+//! A descriptor that is waited for: the call is tried, its caller waits, the call is tried again.
+
+use super::record::{Place, Record, Seen, Side};
+use super::slab;
+use crate::sched::here;
+use crate::sys::epoll;
+use crate::wait::{self, FIRST_FREE, Reason, TIMED_OUT, Token, WaitKind, Waiter};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// The user wants to be told that a call would block.
+const NONBLOCKING: u8 = 1;
+/// A read that is short has emptied it: see `record`.
+const SHORT_IS_EMPTY: u8 = 2;
+
+const READY: Token = FIRST_FREE;
+
+/// A descriptor in non-blocking mode, for which goroutines, threads and async tasks can wait, many at a time.
+///
+/// A clone is the same one. The descriptor is closed when the last is dropped.
+pub(crate) struct Source(&'static Record);
+
+impl Source {
+    /// Takes a descriptor in, whose mode the caller has seen to.
+    pub(crate) fn new(fd: OwnedFd) -> Source {
+        let record = slab::take();
+        record.begin(fd.into_raw_fd(), 0);
+        Source(record)
+    }
+
+    /// The same for a TCP socket that nobody else has had in hand: a short read has emptied it.
+    pub(crate) fn of_fresh_tcp(fd: OwnedFd) -> Source {
+        let source = Source::new(fd);
+        source.0.flags.store(SHORT_IS_EMPTY, Ordering::Relaxed);
+        source
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    /// The descriptor, for others: who knows what protocol they put on it.
+    pub(crate) fn exposed_fd(&self) -> BorrowedFd<'_> {
+        self.0.flags.fetch_and(!SHORT_IS_EMPTY, Ordering::Relaxed);
+        self.0.fd()
+    }
+
+    /// The descriptor itself; a copy of it, if there are clones.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        // Ordering: as in `drop`.
+        if self.0.owners.load(Ordering::Acquire) > 1 {
+            return self.fd().try_clone_to_owned();
+        }
+        self.0.deregister();
+        let fd = self.fd().as_raw_fd();
+        let record = self.0;
+        std::mem::forget(self);
+        let wakers = record.retire();
+        slab::give(record);
+        drop(wakers);
+        // SAFETY: ours, and nobody has it any more.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Whether there is another.
+    pub(crate) fn has_clones(&self) -> bool {
+        self.0.owners.load(Ordering::Acquire) > 1
+    }
+
+    /// Whether calls that would block say so instead of waiting.
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.0.flags.load(Ordering::Relaxed) & NONBLOCKING != 0
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        if nonblocking {
+            self.0.flags.fetch_or(NONBLOCKING, Ordering::Relaxed);
+        } else {
+            self.0.flags.fetch_and(!NONBLOCKING, Ordering::Relaxed);
+        }
+    }
+
+    /// For how long a call of this side waits.
+    pub(crate) fn timeout(&self, side: Side) -> Option<Duration> {
+        match self.0.timeouts[side as usize].load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) {
+        let nanos = timeout.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.0.timeouts[side as usize].store(nanos, Ordering::Relaxed);
+    }
+
+    /// Makes the call, and as long as it would block waits and makes it again; for as long as the side's timeout
+    /// allows.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// The call's; [`WouldBlock`](io::ErrorKind::WouldBlock) if the time was up, or the source is non-blocking.
+    #[inline]
+    pub(crate) fn run<T>(
+        &self,
+        side: Side,
+        why: WaitKind,
+        call: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.run_for(side, why, self.timeout(side), call, |_| false)
+    }
+
+    /// The same for a call that reads up to `wanted` bytes of a stream.
+    #[inline]
+    pub(crate) fn run_read(
+        &self,
+        wanted: usize,
+        mut call: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if wanted == 0 {
+            return call();
+        }
+        let is_short = |read: &usize| {
+            *read < wanted
+                && *read > 0
+                && self.0.flags.load(Ordering::Relaxed) & SHORT_IS_EMPTY != 0
+        };
+        self.run_for(Side::Read, WaitKind::IoRead, self.timeout(Side::Read), call, is_short)
+    }
+
+    /// The same with a timeout of its own, and with a word on whether what was done has left nothing to be done.
+    #[inline]
+    pub(crate) fn run_for<T>(
+        &self,
+        side: Side,
+        why: WaitKind,
+        timeout: Option<Duration>,
+        mut call: impl FnMut() -> io::Result<T>,
+        emptied: impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        let mut deadline = None;
+        let trusts_edges = here::current().is_some() && !self.is_nonblocking();
+        loop {
+            let seen = self.0.look(side);
+            if seen.is_ready() || !trusts_edges {
+                match call() {
+                    Ok(done) => {
+                        if trusts_edges && emptied(&done) && seen.is_plain() {
+                            self.0.clear(side, seen);
+                        }
+                        return Ok(done);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.is_nonblocking() {
+                            return Err(error);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                if trusts_edges {
+                    self.0.clear(side, seen);
+                }
+            }
+            if deadline.is_none() {
+                deadline = timeout.map(crate::sched::deadline);
+            }
+            if !self.wait(side, why, deadline)? {
+                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+            }
+        }
+    }
+
+    /// Waits until the side may be ready, after a call that would have blocked. False: the time is up.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    pub(crate) fn wait(
+        &self,
+        side: Side,
+        why: WaitKind,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
+        let why = Reason::on(why, self.fd().as_raw_fd() as usize);
+        if here::current().is_none() {
+            return self.wait_as_thread(side, why, deadline);
+        }
+        let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
+        let place = Place::new();
+        {
+            let mut state = self.0.state.lock();
+            self.0.register(&mut state, side)?;
+            // SAFETY: we park until the waiter was claimed, and then leave.
+            if !unsafe { self.0.join(&mut state, side, &place, &waiter, READY) } {
+                return Ok(true);
+            }
+        }
+        if waiter.park(why, deadline) == TIMED_OUT {
+            self.0.leave(side, &place);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// A plain thread waits by itself: no other has to be woken first, and none started.
+    #[cold]
+    fn wait_as_thread(
+        &self,
+        side: Side,
+        why: Reason,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
+        let left = match deadline {
+            None => None,
+            Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Ok(false),
+                left => Some(left),
+            },
+        };
+        wait::elsewhere(why, || epoll::poll(self.fd(), side.polled(), left))?;
+        // Ready, or in vain: the next try tells.
+        Ok(true)
+    }
+
+    /// For an async task: whether a call may succeed. If not, the waker will be called when one may.
+    ///
+    /// Of several tasks that wait for one side all are woken.
+    pub(crate) fn poll_ready(&self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<Try>> {
+        let mut waker = None;
+        loop {
+            let seen = self.0.look(side);
+            if seen.is_ready() {
+                return Poll::Ready(Ok(Try(seen)));
+            }
+            // With no lock held, here and below: this is an executor's code.
+            let mut mine = Some(waker.take().unwrap_or_else(|| cx.waker().clone()));
+            let mut state = self.0.state.lock();
+            if let Err(error) = self.0.register(&mut state, side) {
+                drop(state);
+                return Poll::Ready(Err(error));
+            }
+            let (is_in_line, pushed_out) = self.0.leave_waker(&mut state, side, &mut mine);
+            drop(state);
+            wait::wake_future(pushed_out);
+            if is_in_line {
+                return Poll::Pending;
+            }
+            waker = mine;
+        }
+    }
+
+    /// For an async task: makes the call, unless it would block; if so, the waker will be called when it may not.
+    pub(crate) fn poll_run<T>(
+        &self,
+        side: Side,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            let Try(seen) = std::task::ready!(self.poll_ready(side, cx))?;
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.0.clear(side, seen);
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// As [`poll_run`](Source::poll_run), for a call that reads up to `wanted` bytes of a stream.
+    pub(crate) fn poll_read(
+        &self,
+        wanted: usize,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let Try(seen) = std::task::ready!(self.poll_ready(Side::Read, cx))?;
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.0.clear(Side::Read, seen);
+                }
+                Ok(read) => {
+                    let short = read < wanted && read > 0 && seen.is_plain();
+                    if short && self.0.flags.load(Ordering::Relaxed) & SHORT_IS_EMPTY != 0 {
+                        self.0.clear(Side::Read, seen);
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Whether a call would succeed, or fail, at once: asked of the kernel.
+    pub(crate) fn is_ready(&self, side: Side) -> bool {
+        let seen = self.0.look(side);
+        let is_ready =
+            || epoll::poll(self.fd(), side.polled(), Some(Duration::ZERO)).unwrap_or(true);
+        if is_ready() {
+            return true;
+        }
+        self.0.clear(side, seen);
+        false
+    }
+
+    /// Gets in line for an edge, to have `waiter` claimed for `token`. False: not in line, there was an edge since the
+    /// side was last found not to be ready.
+    ///
+    /// # Safety
+    /// Place and waiter stay where they are until [`leave`](Source::leave) has returned. If the place is in line, it is
+    /// in this one, for this waiter.
+    pub(crate) unsafe fn join(
+        &self,
+        side: Side,
+        place: &Place,
+        waiter: &Waiter,
+        token: Token,
+    ) -> io::Result<bool> {
+        let mut state = self.0.state.lock();
+        self.0.register(&mut state, side)?;
+        // SAFETY: the caller's promise.
+        Ok(unsafe { self.0.join(&mut state, side, place, waiter, token) })
+    }
+
+    /// Gets out of line, if it is in.
+    pub(crate) fn leave(&self, side: Side, place: &Place) {
+        self.0.leave(side, place);
+    }
+}
+
+/// What was seen before a try.
+pub(crate) struct Try(Seen);
+
+impl Clone for Source {
+    fn clone(&self) -> Source {
+        // Ordering: Relaxed, as one of an `Arc`.
+        self.0.owners.fetch_add(1, Ordering::Relaxed);
+        Source(self.0)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Ordering: as an `Arc`'s: what any owner did comes before the end.
+        if self.0.owners.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        self.0.deregister();
+        // SAFETY: ours, and this was the last who had it.
+        let fd = unsafe { OwnedFd::from_raw_fd(self.fd().as_raw_fd()) };
+        let wakers = self.0.retire();
+        slab::give(self.0);
+        drop(fd);
+        drop(wakers);
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.fd().as_raw_fd()).finish()
+    }
+}
