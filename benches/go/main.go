@@ -95,6 +95,14 @@ func main() {
 		blockedThreads(size)
 	case "hog_latency":
 		hogLatency(size)
+	case "hogs_2":
+		hogsBeside(2, size)
+	case "hogs_8":
+		hogsBeside(8, size)
+	case "blocking_sleeps":
+		blockingSleeps(size)
+	case "skewed":
+		skewed(size)
 	case "idle_cpu":
 		idleCPU(size)
 	default:

@@ -83,6 +83,8 @@ impl Peer {
         use Workload::*;
         match self {
             Peer::Strands => true,
+            // The others have no answer but "do not".
+            _ if workload.holds_threads() => self == Peer::Go,
             // One CPU is a question to channels that block threads.
             Peer::Go | Peer::Smol => workload != SpscOneCpu,
             // Without a bound the sieve's generator fills the memory; its select loses messages.

@@ -25,6 +25,10 @@ pub(crate) enum Workload {
     Parked100kDefault,
     BlockedThreads,
     HogLatency,
+    Hogs2,
+    Hogs8,
+    BlockingSleeps,
+    Skewed,
     ManySleeps,
     IdleCpu,
 }
@@ -32,7 +36,7 @@ pub(crate) enum Workload {
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 22] = [
+    pub(crate) const ALL: [Workload; 26] = [
         SpawnJoin,
         Yield2,
         Yield1000,
@@ -53,6 +57,10 @@ impl Workload {
         Parked100kDefault,
         BlockedThreads,
         HogLatency,
+        Hogs2,
+        Hogs8,
+        BlockingSleeps,
+        Skewed,
         ManySleeps,
         IdleCpu,
     ];
@@ -79,6 +87,10 @@ impl Workload {
             Parked100kDefault => "parked_100k_default",
             BlockedThreads => "blocked_threads",
             HogLatency => "hog_latency",
+            Hogs2 => "hogs_2",
+            Hogs8 => "hogs_8",
+            BlockingSleeps => "blocking_sleeps",
+            Skewed => "skewed",
             ManySleeps => "many_sleeps",
             IdleCpu => "idle_cpu",
         }
@@ -115,6 +127,16 @@ impl Workload {
                 "2 raw 1 s blocking calls per processor, then 1,000 fresh goroutines: till all are done"
             }
             HogLatency => "one CPU hog per processor; a fresh goroutine each 5 ms: till it runs",
+            Hogs2 => {
+                "2 CPU hogs: till a fresh goroutine runs, till a ready one does, a unit of the rest"
+            }
+            Hogs8 => {
+                "8 CPU hogs: till a fresh goroutine runs, till a ready one does, a unit of the rest"
+            }
+            BlockingSleeps => {
+                "8 raw 1 s blocking calls beside a 1 ms ticker: all of them, and its worst delay"
+            }
+            Skewed => "requests, one in 51 of which computes for 20 ms: how long the others take",
             ManySleeps => "100,000 sleeps of 1 to 500 ms",
             IdleCpu => "processor time used in 1 s of idleness after work",
         }
@@ -126,7 +148,12 @@ impl Workload {
 
     /// These show what happens to others when every one of *several* processors is held.
     pub(crate) fn wants_two_processors(self) -> bool {
-        matches!(self, BlockedThreads | HogLatency)
+        matches!(self, BlockedThreads | HogLatency) || self.holds_threads()
+    }
+
+    /// Some goroutines hold their threads among others that do not. For strands and Go.
+    pub(crate) fn holds_threads(self) -> bool {
+        matches!(self, Hogs2 | Hogs8 | BlockingSleeps | Skewed)
     }
 
     /// A consumer chooses among four channels.
@@ -173,6 +200,11 @@ impl Workload {
             Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
             Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
             BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
+            Hogs2 => vec![Target::ratio("fresh_p50", Bound::AtMost(0.7), "go")],
+            BlockingSleeps => vec![
+                Target::ratio("wall", Bound::AtMost(1.02), "go"),
+                Target::ratio("worst_tick", Bound::AtMost(1.0), "go"),
+            ],
             ManySleeps => vec![
                 Target::ratio("cpu", Bound::AtMost(1.0), "tokio"),
                 Target::value("late_p50", Bound::AtMost(150.0)),

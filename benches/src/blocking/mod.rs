@@ -3,6 +3,7 @@
 
 mod channels;
 mod disturbed;
+mod held;
 mod locks;
 mod parked;
 mod tasks;
@@ -108,6 +109,10 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::ManySleeps => R::root(move || parked::many_sleeps::<R>(&sizes)),
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
+        Workload::Hogs2 => held::hogs_beside::<R, C>(2, &sizes),
+        Workload::Hogs8 => held::hogs_beside::<R, C>(8, &sizes),
+        Workload::BlockingSleeps => held::blocking_sleeps::<R>(&sizes),
+        Workload::Skewed => held::skewed::<R>(&sizes),
         Workload::MutexUncontended
         | Workload::Mutex4
         | Workload::RwlockRead

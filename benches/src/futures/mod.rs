@@ -100,6 +100,9 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::BlockedThreads => disturbed::blocked_threads::<R>(&sizes),
         Workload::HogLatency => disturbed::hog_latency::<R>(&sizes),
         Workload::SpscOneCpu => unreachable!("for OS threads and strands"),
+        Workload::Hogs2 | Workload::Hogs8 | Workload::BlockingSleeps | Workload::Skewed => {
+            unreachable!("not for tasks")
+        }
         Workload::MutexUncontended
         | Workload::Mutex4
         | Workload::RwlockRead

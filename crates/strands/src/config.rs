@@ -9,6 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// More processors than this are not worth having, and more likely a slip.
 const MOST_PROCESSORS: usize = 1024;
+/// Go's bound on threads; and what is not worth having.
+const DEFAULT_THREADS: usize = 10_000;
+const MOST_THREADS: usize = 1_000_000;
 
 /// Choices for the runtime, made before its first use with [`configure`](crate::runtime::configure).
 ///
@@ -18,6 +21,8 @@ const MOST_PROCESSORS: usize = 1024;
 /// |---|---|---|
 /// | [`processors`](Config::processors) | `STRANDS_MAXPROCS` | what the affinity mask and the cgroup quotas allow |
 /// | [`stack_size`](Config::stack_size) | `STRANDS_STACK` (bytes, or with a suffix `K`, `M`, `G`) | 8 MiB |
+/// | [`max_threads`](Config::max_threads) | `STRANDS_MAXTHREADS` | 10,000 |
+/// | [`advice`](Config::advice) | `STRANDS_DEBUG=advice=off` | on |
 /// | [`panic`](Config::panic) | – | [`PanicPolicy::Keep`] |
 ///
 /// A malformed environment variable is named on stderr and ignored.
@@ -38,6 +43,8 @@ const MOST_PROCESSORS: usize = 1024;
 pub struct Config {
     processors: Option<usize>,
     stack_size: Option<usize>,
+    max_threads: Option<usize>,
+    advice: Option<bool>,
     panic: PanicPolicy,
 }
 
@@ -69,6 +76,27 @@ impl Config {
     /// power of two from 64 KiB to 1 GiB. Room is address space: memory is used as it is touched.
     pub fn stack_size(mut self, bytes: usize) -> Config {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How many OS threads the runtime may have for goroutines and for [`blocking`](crate::blocking) calls, at
+    /// least 1; at least as many as there are processors make sense.
+    ///
+    /// There are as many as goroutines block or hog their threads at one time, plus one for each processor. Where
+    /// that would be more, goroutines that have not started yet wait until a thread comes back, and those at home
+    /// on threads that are not blocked go on. It is told once on stderr. The default, 10,000, is Go's, where a
+    /// program that needs more is ended.
+    pub fn max_threads(mut self, count: usize) -> Config {
+        self.max_threads = Some(count);
+        self
+    }
+
+    /// Whether the runtime may write to stderr what would make the program better: that goroutines from some place
+    /// block their threads, or compute while others at home there are ready (a line for each place), that all threads are in use (once), that
+    /// goroutines wait for one that blocks their thread in a lock which one of them may hold. It may,
+    /// by default. What ends the process is written in any case.
+    pub fn advice(mut self, wanted: bool) -> Config {
+        self.advice = Some(wanted);
         self
     }
 
@@ -110,6 +138,8 @@ pub(crate) struct Settings {
     pub(crate) panic: PanicPolicy,
     pub(crate) guards: GuardMode,
     pub(crate) find_panic_count: bool,
+    pub(crate) max_threads: usize,
+    pub(crate) advice: bool,
 }
 
 #[derive(Debug)]
@@ -129,6 +159,13 @@ pub(crate) fn choose(config: Config) -> Result<(), ConfigureError> {
     {
         return Err(ConfigureError::Invalid(format!(
             "{count} processors: from 1 to {MOST_PROCESSORS} are possible"
+        )));
+    }
+    if let Some(count) = config.max_threads
+        && !(1..=MOST_THREADS).contains(&count)
+    {
+        return Err(ConfigureError::Invalid(format!(
+            "{count} threads: from 1 to {MOST_THREADS} are possible"
         )));
     }
     if let Some(bytes) = config.stack_size {
@@ -165,9 +202,20 @@ fn settle(config: Config) -> Settings {
         .and_then(|bytes| Class::for_size(bytes).ok())
         .or_else(|| from_env("STRANDS_STACK", stack))
         .unwrap_or(Class::DEFAULT);
-    let (guards, find_panic_count) =
-        from_env("STRANDS_DEBUG", debug).unwrap_or((GuardMode::Auto, true));
-    Settings { processors, stack, panic: config.panic, guards, find_panic_count }
+    let max_threads = config
+        .max_threads
+        .or_else(|| from_env("STRANDS_MAXTHREADS", threads))
+        .unwrap_or(DEFAULT_THREADS);
+    let debug = from_env("STRANDS_DEBUG", Debug::parse).unwrap_or_default();
+    Settings {
+        processors,
+        stack,
+        panic: config.panic,
+        guards: debug.guards,
+        find_panic_count: debug.find_panic_count,
+        max_threads,
+        advice: config.advice.unwrap_or(debug.advice),
+    }
 }
 
 /// What the affinity mask and the quotas of all cgroups above us allow: std asks all of them, v1 and v2.
@@ -196,6 +244,13 @@ fn processors(text: &str) -> Result<usize, String> {
     }
 }
 
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MOST_THREADS).contains(&count) => Ok(count),
+        _ => Err(format!("expected a number from 1 to {MOST_THREADS}")),
+    }
+}
+
 fn stack(text: &str) -> Result<Class, String> {
     let (digits, unit) = match text.chars().last().map(|c| c.to_ascii_uppercase()) {
         Some('K') => (&text[..text.len() - 1], 1usize << 10),
@@ -211,19 +266,40 @@ fn stack(text: &str) -> Result<Class, String> {
         .and_then(|bytes| Class::for_size(bytes).map_err(|e| e.to_string()))
 }
 
-/// `STRANDS_DEBUG` is a list of words that make the runtime take its fall-backs, so that they can be tried
+/// `STRANDS_DEBUG` is a list of words. Some make the runtime take its fall-backs, so that they can be tried
 /// where they are not needed: `guards=mprotect` (stacks are guarded as on Linux before 6.13) and
-/// `panics=pinned` (goroutines that unwind block their thread instead of being suspended).
-fn debug(text: &str) -> Result<(GuardMode, bool), String> {
-    let (mut guards, mut find_panic_count) = (GuardMode::Auto, true);
-    for word in text.split(',').filter(|word| !word.is_empty()) {
-        match word {
-            "guards=mprotect" => guards = GuardMode::Mprotect,
-            "panics=pinned" => find_panic_count = false,
-            _ => return Err(format!("`{word}` is not one of: guards=mprotect, panics=pinned")),
-        }
+/// `panics=pinned` (goroutines that unwind block their thread instead of being suspended). `advice=off` is
+/// [`Config::advice`].
+#[derive(Debug)]
+struct Debug {
+    guards: GuardMode,
+    find_panic_count: bool,
+    advice: bool,
+}
+
+impl Default for Debug {
+    fn default() -> Debug {
+        Debug { guards: GuardMode::Auto, find_panic_count: true, advice: true }
     }
-    Ok((guards, find_panic_count))
+}
+
+impl Debug {
+    fn parse(text: &str) -> Result<Debug, String> {
+        let mut chosen = Debug::default();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "guards=mprotect" => chosen.guards = GuardMode::Mprotect,
+                "panics=pinned" => chosen.find_panic_count = false,
+                "advice=off" => chosen.advice = false,
+                _ => {
+                    return Err(format!(
+                        "`{word}` is not one of: guards=mprotect, panics=pinned, advice=off"
+                    ));
+                }
+            }
+        }
+        Ok(chosen)
+    }
 }
 
 #[cfg(test)]
@@ -251,9 +327,9 @@ mod tests {
 
     #[test]
     fn an_unknown_debug_word_is_named() {
-        assert!(debug("").is_ok());
-        assert!(debug("guards=mprotect").is_ok());
-        assert!(debug("guards=mprotect,colour").unwrap_err().contains("colour"));
+        assert!(Debug::parse("").unwrap().advice);
+        assert!(!Debug::parse("guards=mprotect,advice=off").unwrap().advice);
+        assert!(Debug::parse("guards=mprotect,colour").unwrap_err().contains("colour"));
     }
 
     #[test]
@@ -264,5 +340,6 @@ mod tests {
         };
         assert!(refused(Config::new().processors(0)).contains("0 processors"));
         assert!(refused(Config::new().stack_size(1)).contains("stack size of 1"));
+        assert!(refused(Config::new().max_threads(0)).contains("0 threads"));
     }
 }

@@ -39,6 +39,13 @@ pub struct Metrics {
     pub handoffs_blocked: u64,
     /// How often one was taken from a worker whose goroutine did not stop computing.
     pub handoffs_hogging: u64,
+    /// Places in the program from which goroutines come that block or hog their threads for 10 ms and more, now: a
+    /// place where as many goroutines in a row as it takes have behaved no longer counts.
+    pub offending_sites: usize,
+    /// Goroutines from such places that were started on threads of their own.
+    pub goroutines_apart: u64,
+    /// The threads for these: busy, or kept for the next. They are among the `workers`.
+    pub threads_apart: usize,
     /// How often a suspended goroutine's stack was given memory back from.
     pub stacks_trimmed: u64,
 }
@@ -71,6 +78,9 @@ pub fn metrics() -> Metrics {
         goroutines_live: tallies.spawned.saturating_sub(tallies.ended) as usize,
         handoffs_blocked: tallies.taken_blocked,
         handoffs_hogging: tallies.taken_hogging,
+        offending_sites: tallies.offending_sites,
+        goroutines_apart: tallies.goroutines_apart,
+        threads_apart: tallies.threads_apart,
         stacks_trimmed: tallies.stacks_trimmed,
     }
 }

@@ -1,19 +1,18 @@
-//! Who runs when: hand-off from blocked and computing threads, fairness, stealing, sleeping, waking.
+//! Who runs when: fairness, stealing, sleeping, waking. Threads that are blocked or hogged are in `hand_off`.
 //!
 //! Where a test has to show that something goes on *while* something else does not, the second waits for
 //! the first: with a scheduler that gets it wrong the test hangs, and is ended by its process's patience.
 
+mod holding;
 mod process;
 
+use holding::{a_thousand_run, compute_until, handoffs, is_set, join_all, os_thread, set};
 use process::on_processors;
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::hint::{black_box, spin_loop};
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::hint::spin_loop;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use strands::channel::{Receiver, Sender, bounded, unbounded};
 use strands::{JoinHandle, go, runtime, thread};
@@ -22,39 +21,6 @@ const ONE: &[usize] = &[1];
 const TWO: &[usize] = &[2];
 const ONE_AND_TWO: &[usize] = &[1, 2];
 const SOME: &[usize] = &[1, 2, 4];
-
-/// Computes, without a system call, until `done`.
-fn compute_until(done: impl Fn() -> bool) {
-    let mut sum = 0_u64;
-    while !done() {
-        for n in 0..100 {
-            sum = black_box(sum.wrapping_mul(31) + n);
-        }
-    }
-}
-
-fn set(flag: &AtomicBool) {
-    flag.store(true, SeqCst);
-}
-
-fn is_set(flag: &AtomicBool) -> bool {
-    flag.load(SeqCst)
-}
-
-/// How many processors have been taken from workers.
-fn handoffs() -> u64 {
-    let metrics = runtime::metrics();
-    metrics.handoffs_blocked + metrics.handoffs_hogging
-}
-
-/// The OS thread that this runs on.
-fn os_thread() -> ThreadId {
-    std::thread::current().id()
-}
-
-fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
-    handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
-}
 
 /// xorshift: enough to vary with. Prints its seed.
 struct Random(u64);
@@ -73,281 +39,6 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
-}
-
-// ---- Goroutines that block their threads ----
-
-/// A thread-blocking call in progress, and what ends it.
-struct Blocked {
-    handle: JoinHandle<()>,
-    release: Box<dyn FnOnce()>,
-}
-
-impl Blocked {
-    /// Starts a goroutine that runs `block`, and returns when it is about to.
-    fn by(block: impl FnOnce() + Send + 'static, release: impl FnOnce() + 'static) -> Blocked {
-        let about_to = Arc::new(AtomicBool::new(false));
-        let handle = {
-            let about_to = Arc::clone(&about_to);
-            go(move || {
-                set(&about_to);
-                block();
-            })
-        };
-        while !is_set(&about_to) {
-            strands::yield_now();
-        }
-        Blocked { handle, release: Box::new(release) }
-    }
-
-    fn in_a_pipe() -> Blocked {
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-        Blocked::by(
-            move || reader.read_exact(&mut [0]).expect("readable"),
-            move || writer.write_all(b"!").expect("writable"),
-        )
-    }
-
-    fn in_sleep() -> Blocked {
-        let released = Arc::new(AtomicBool::new(false));
-        let release = Arc::clone(&released);
-        Blocked::by(
-            move || {
-                while !is_set(&released) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            },
-            move || set(&release),
-        )
-    }
-
-    fn in_a_condvar() -> Blocked {
-        let pair = Arc::new((Mutex::new(false), Condvar::new()));
-        let release = Arc::clone(&pair);
-        Blocked::by(
-            move || {
-                let guard = pair.0.lock().expect("not poisoned");
-                drop(pair.1.wait_while(guard, |released| !*released).expect("not poisoned"));
-            },
-            move || {
-                *release.0.lock().expect("not poisoned") = true;
-                release.1.notify_all();
-            },
-        )
-    }
-
-    /// In a mutex that a plain thread holds.
-    fn in_a_mutex() -> Blocked {
-        let mutex = Arc::new(Mutex::new(()));
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let (held, is_held) = std::sync::mpsc::channel();
-        let holder = {
-            let mutex = Arc::clone(&mutex);
-            std::thread::spawn(move || {
-                let guard = mutex.lock().expect("not poisoned");
-                held.send(()).expect("received");
-                let _ = released.recv();
-                drop(guard);
-            })
-        };
-        is_held.recv().expect("sent");
-        Blocked::by(
-            move || drop(mutex.lock().expect("not poisoned")),
-            move || {
-                drop(release);
-                holder.join().expect("no panic");
-            },
-        )
-    }
-
-    /// In waiting for a process to end.
-    fn in_a_wait() -> Blocked {
-        let mut cat = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("cat is everywhere");
-        let input = cat.stdin.take();
-        Blocked::by(move || assert!(cat.wait().expect("ours").success()), move || drop(input))
-    }
-
-    fn release(self) {
-        assert!(!self.handle.is_finished(), "it was to be blocked until now");
-        (self.release)();
-        self.handle.join().expect("no panic");
-    }
-}
-
-/// Whether a thousand fresh goroutines run, however long that takes.
-fn a_thousand_run() {
-    assert_eq!(join_all((0..1000).map(|n| go(move || n))).len(), 1000);
-}
-
-#[test]
-fn fresh_goroutines_run_while_others_block_their_threads() {
-    on_processors(ONE_AND_TWO, || {
-        let blocked = [
-            Blocked::in_a_pipe(),
-            Blocked::in_sleep(),
-            Blocked::in_a_condvar(),
-            Blocked::in_a_mutex(),
-            Blocked::in_a_wait(),
-        ];
-        a_thousand_run();
-        blocked.into_iter().for_each(Blocked::release);
-    });
-}
-
-#[test]
-fn goroutines_queued_behind_one_that_blocks_run_elsewhere() {
-    on_processors(ONE_AND_TWO, || {
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-        let before = runtime::metrics();
-        // All are in the parent's queue when it blocks: nobody else has spawned anything.
-        let parent = go(move || {
-            let children: Vec<_> = (0..1000).map(|n| go(move || n)).collect();
-            reader.read_exact(&mut [0]).expect("readable");
-            children
-        });
-        let started = || runtime::metrics().goroutines_live;
-        while started() != 1 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(!parent.is_finished());
-        writer.write_all(b"!").expect("writable");
-        join_all(parent.join().expect("no panic"));
-        let after = runtime::metrics();
-        assert!(after.goroutines_started >= before.goroutines_started + 1001);
-    });
-}
-
-#[test]
-fn a_blocked_thread_is_known_as_such() {
-    on_processors(ONE, || {
-        let before = runtime::metrics();
-        let blocked = [Blocked::in_a_pipe(), Blocked::in_a_condvar()];
-        a_thousand_run();
-        blocked.into_iter().for_each(Blocked::release);
-        let after = runtime::metrics();
-        if std::fs::read("/proc/self/task/self/syscall").is_err()
-            && std::fs::read("/proc/thread-self/syscall").is_err()
-        {
-            return println!("skipped: the kernel does not tell what a thread does");
-        }
-        assert!(after.handoffs_blocked >= before.handoffs_blocked + 2, "{before:?} {after:?}");
-    });
-}
-
-#[test]
-fn a_blocked_thread_loses_its_processor_in_milliseconds() {
-    on_processors(ONE, || {
-        // Ten times what is promised; and the best of many, lest a busy machine be blamed on us.
-        let goal = Duration::from_millis(200);
-        let took = || {
-            let blocked = Blocked::in_a_pipe();
-            let begun = Instant::now();
-            a_thousand_run();
-            let took = begun.elapsed();
-            blocked.release();
-            took
-        };
-        let times: Vec<_> = (0..50).map(|_| took()).take_while(|time| *time > goal).collect();
-        assert!(times.len() < 50, "{times:?}");
-    });
-}
-
-#[test]
-fn fresh_goroutines_run_while_others_compute() {
-    on_processors(ONE_AND_TWO, || {
-        let before = runtime::metrics();
-        let done = Arc::new(AtomicBool::new(false));
-        let hogs: Vec<_> = (0..3)
-            .map(|_| {
-                let done = Arc::clone(&done);
-                go(move || compute_until(|| is_set(&done)))
-            })
-            .collect();
-        a_thousand_run();
-        assert!(hogs.iter().all(|hog| !hog.is_finished()));
-        set(&done);
-        join_all(hogs);
-        let after = runtime::metrics();
-        assert!(after.handoffs_hogging > before.handoffs_hogging, "{before:?} {after:?}");
-    });
-}
-
-#[test]
-fn children_of_a_computing_parent_run() {
-    on_processors(ONE_AND_TWO, || {
-        let parent = go(|| {
-            // One is in the next slot, the others in the ring; then there is one more without a processor.
-            for count in [1, 300, 1] {
-                let ended = Arc::new(AtomicUsize::new(0));
-                for _ in 0..count {
-                    let ended = Arc::clone(&ended);
-                    go(move || ended.fetch_add(1, SeqCst));
-                }
-                compute_until(|| ended.load(SeqCst) == count);
-            }
-        });
-        parent.join().expect("no panic");
-    });
-}
-
-#[test]
-fn a_goroutine_that_blocked_goes_on_and_may_spawn() {
-    on_processors(ONE_AND_TWO, || {
-        for _ in 0..20 {
-            let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-            let blocked = go(move || {
-                reader.read_exact(&mut [0]).expect("readable");
-                let children = (0..100).map(|n| go(move || n));
-                join_all(children).into_iter().sum::<i32>()
-            });
-            a_thousand_run();
-            writer.write_all(b"!").expect("writable");
-            assert_eq!(blocked.join().expect("no panic"), 4950);
-        }
-    });
-}
-
-#[test]
-fn surplus_threads_are_used_again() {
-    on_processors(ONE, || {
-        let mut most = 0;
-        for _ in 0..20 {
-            let blocked: Vec<_> = (0..4).map(|_| Blocked::in_a_pipe()).collect();
-            a_thousand_run();
-            most = most.max(runtime::metrics().workers);
-            blocked.into_iter().for_each(Blocked::release);
-        }
-        // Five are needed; some more if one is not asleep yet when it would be needed again.
-        assert!((5..=15).contains(&most), "{most} workers");
-    });
-}
-
-#[test]
-fn what_starts_after_a_long_idle_is_looked_after_too() {
-    on_processors(ONE_AND_TWO, || {
-        // The runtime is there, without a worker, and long enough for all that watches to fall asleep.
-        let processors = runtime::metrics().processors;
-        std::thread::sleep(Duration::from_millis(100));
-        for _ in 0..3 {
-            let done = Arc::new(AtomicBool::new(false));
-            let hogs: Vec<_> = (0..processors)
-                .map(|_| {
-                    let done = Arc::clone(&done);
-                    go(move || compute_until(|| is_set(&done)))
-                })
-                .collect();
-            go(move || set(&done));
-            // Not by `join`: a thread that is blocked there for long asks somebody to look.
-            while !hogs.iter().all(JoinHandle::is_finished) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
 }
 
 // ---- Programs that need no parallelism ----
@@ -929,17 +620,6 @@ fn deadlines_pass_while_the_worker_that_keeps_the_time_computes() {
 }
 
 #[test]
-fn deadlines_pass_while_other_workers_are_blocked() {
-    on_processors(ONE_AND_TWO, || {
-        let blocked = [Blocked::in_a_pipe(), Blocked::in_a_condvar(), Blocked::in_a_pipe()];
-        let sleepers: Vec<_> =
-            (0..100).map(|n| go(move || strands::sleep(Duration::from_millis(n % 20)))).collect();
-        join_all(sleepers);
-        blocked.into_iter().for_each(Blocked::release);
-    });
-}
-
-#[test]
 fn the_longest_sleep_is_no_overflow() {
     on_processors(ONE, || {
         let forever = go(|| strands::sleep(Duration::MAX));
@@ -948,89 +628,6 @@ fn the_longest_sleep_is_no_overflow() {
         assert!(!forever.is_finished() && !parked.is_finished());
         parked.thread().unpark();
         parked.join().expect("no panic");
-    });
-}
-
-// ---- Blocking calls ----
-
-#[test]
-fn a_blocking_call_runs_on_another_thread_and_borrows() {
-    on_processors(ONE_AND_TWO, || {
-        strands::run(|| {
-            let mut text = String::from("borrowed");
-            let here = os_thread();
-            let there = strands::blocking(|| {
-                text.push_str(" and returned");
-                os_thread()
-            });
-            assert_ne!(here, there);
-            assert_eq!(here, os_thread(), "it went on elsewhere");
-            assert_eq!(text, "borrowed and returned");
-            // What runs there is no goroutine: it may block.
-            let nested = strands::blocking(|| {
-                let here = os_thread();
-                (here, strands::blocking(os_thread))
-            });
-            assert_eq!(nested.0, nested.1);
-        });
-        let here = os_thread();
-        assert_eq!(strands::blocking(os_thread), here, "a plain thread may block");
-    });
-}
-
-#[test]
-fn a_panic_in_a_blocking_call_is_its_callers() {
-    on_processors(ONE, || {
-        let failed = go(|| strands::blocking(|| std::panic::panic_any(42_u32))).join();
-        assert_eq!(failed.expect_err("it panics").downcast_ref(), Some(&42_u32));
-        strands::run(|| {
-            let caught = std::panic::catch_unwind(|| {
-                strands::blocking(|| std::panic::resume_unwind(Box::new("payload")))
-            });
-            assert_eq!(caught.expect_err("it panics").downcast_ref(), Some(&"payload"));
-            assert_eq!(strands::blocking(|| 7), 7, "the thread is still of use");
-        });
-    });
-}
-
-#[test]
-fn two_hundred_blocking_calls_are_in_progress_at_once() {
-    on_processors(ONE_AND_TWO, || {
-        let barrier = Arc::new(Barrier::new(200));
-        for _ in 0..3 {
-            let calls: Vec<_> = (0..200)
-                .map(|_| {
-                    let barrier = Arc::clone(&barrier);
-                    // None returns before all are there.
-                    go(move || strands::blocking(|| barrier.wait().is_leader()))
-                })
-                .collect();
-            let leaders = join_all(calls).into_iter().filter(|leader| *leader).count();
-            assert_eq!(leaders, 1);
-        }
-        let threads = runtime::metrics().blocking_threads;
-        assert!((200..=400).contains(&threads), "{threads} threads for 200 calls");
-    });
-}
-
-#[test]
-fn siblings_at_home_go_on_during_a_blocking_call() {
-    on_processors(ONE, || {
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-        strands::run(|| {
-            let before = runtime::metrics();
-            let sibling = go(move || {
-                (0..100).for_each(|_| strands::yield_now());
-                writer.write_all(b"!").expect("writable");
-                os_thread()
-            });
-            // It gets to know its home before the call begins.
-            strands::yield_now();
-            strands::blocking(|| reader.read_exact(&mut [0]).expect("readable"));
-            assert_eq!(sibling.join().expect("no panic"), os_thread());
-            let after = runtime::metrics();
-            assert_eq!(after.handoffs_blocked, before.handoffs_blocked, "nobody was blocked");
-        });
     });
 }
 

@@ -14,8 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Go's bound on threads, too.
-const MOST_THREADS: usize = 10_000;
 /// How long a spare thread without work is kept.
 const KEEP: Duration = Duration::from_secs(10);
 
@@ -134,7 +132,11 @@ impl Spares {
         state.calls.push_back(call);
         // Every call in the queue has a thread that is about to come for it, lest one that waits for
         // another be put before it with one thread for both. Which thread comes for which does not matter.
-        if state.calls.len() > state.free + state.starting && state.threads < MOST_THREADS {
+        if state.calls.len() > state.free + state.starting {
+            if !runtime.may_start_thread() {
+                // It waits its turn, if anybody takes turns.
+                return state.threads > 0;
+            }
             state.threads += 1;
             state.starting += 1;
             drop(state);

@@ -39,7 +39,8 @@ pub(super) enum Life {
 pub(super) fn is_quiet(runtime: &Runtime) -> bool {
     let (sleepers, all_idle) = runtime.idle.census(runtime.processors.len());
     all_idle
-        && sleepers == runtime.alive()
+        && sleepers + runtime.hosts.asleep() == runtime.alive()
+        && runtime.hosts.waiting() == 0
         && runtime.injector.is_empty()
         && runtime.processors.iter().all(|p| p.queue().is_empty())
         && runtime.workers().iter().all(|w| w.inbox_is_empty())
@@ -134,28 +135,13 @@ fn describe(runtime: &'static Runtime, text: &mut String) {
         runtime.processors.len(),
         runtime.alive(),
     );
-    let fresh: usize =
-        runtime.injector.len() + runtime.processors.iter().map(|p| p.queue().len()).sum::<usize>();
+    let queued: usize = runtime.processors.iter().map(|p| p.queue().len()).sum();
+    let fresh = runtime.injector.len() + runtime.hosts.waiting() + queued;
     if fresh > 0 {
         let _ = writeln!(text, "{} not started yet", plural(fresh, "goroutine"));
     }
     for look in &all {
-        let _ = write!(text, "goroutine {}", look.id);
-        if let Some(name) = look.name.as_deref().and_then(|identity| identity.name()) {
-            let _ = write!(text, " {name:?}");
-        }
-        let _ = write!(text, " [{}", look.why.kind);
-        if look.why.kind.is_waiting() {
-            let _ = write!(text, ", {}", age(Duration::from_nanos(now.saturating_sub(look.since))));
-        }
-        let _ = writeln!(
-            text,
-            ", home worker {}]: born at {}:{}{}",
-            look.home,
-            look.birth.file(),
-            look.birth.line(),
-            look.why
-        );
+        describe_one(text, look, now);
     }
     wait::for_each_blocked_thread(|thread| {
         let _ = match thread.name {
@@ -172,11 +158,31 @@ fn describe(runtime: &'static Runtime, text: &mut String) {
     });
 }
 
-fn plural(count: usize, noun: &str) -> String {
+/// The line of one goroutine.
+pub(super) fn describe_one(text: &mut String, look: &Look, now: u64) {
+    let _ = write!(text, "goroutine {}", look.id);
+    if let Some(name) = look.name.as_deref().and_then(|identity| identity.name()) {
+        let _ = write!(text, " {name:?}");
+    }
+    let _ = write!(text, " [{}", look.why.kind);
+    if look.why.kind.is_waiting() {
+        let _ = write!(text, ", {}", age(Duration::from_nanos(now.saturating_sub(look.since))));
+    }
+    let _ = writeln!(
+        text,
+        ", home worker {}]: born at {}:{}{}",
+        look.home,
+        look.birth.file(),
+        look.birth.line(),
+        look.why
+    );
+}
+
+pub(super) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn age(time: Duration) -> String {
+pub(super) fn age(time: Duration) -> String {
     match time.as_secs() {
         0..60 => format!("{:.1} s", time.as_secs_f64()),
         60..3600 => format!("{} min", time.as_secs() / 60),

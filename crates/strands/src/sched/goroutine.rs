@@ -41,6 +41,7 @@
 
 use super::here::Here;
 use super::locals::{Locals, Owner};
+use super::offenders::Site;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::Class;
@@ -309,6 +310,17 @@ impl Goroutine {
     /// Its `goroutine_local!`s. For the goroutine itself.
     pub(super) fn locals(&self) -> &Owner {
         &self.locals
+    }
+
+    /// Where it comes from, as far as offenders are told apart.
+    pub(super) fn site(&self) -> Site {
+        Site::of(self.kind(), self.birth)
+    }
+
+    /// Stands for its closure's type: each has a vtable (or several, which makes several sites of one).
+    #[inline]
+    pub(super) fn kind(&self) -> usize {
+        ptr::from_ref(self.vtable).addr()
     }
 
     /// The class of its stack.

@@ -20,6 +20,9 @@
 //! | `processor` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
+//! | `overdue` | turns that last: who holds a thread, how, and for how long |
+//! | `offenders`, `hosts` | places whose goroutines hold their threads, and threads of their own for these |
+//! | `stuck` | a goroutine that blocks its thread in a lock, and its siblings |
 //! | `trimmer` | giving memory back from stacks that went deep |
 //! | `timers`, `clock` | deadlines of goroutines |
 //! | `poller` | descriptors that are waited for |
@@ -68,10 +71,13 @@ mod census;
 mod clock;
 mod goroutine;
 mod here;
+mod hosts;
 pub(crate) mod idle;
 mod join;
 pub(crate) mod locals;
 mod monitor;
+mod offenders;
+mod overdue;
 mod panic_count;
 pub(crate) mod parker;
 mod poller;
@@ -79,6 +85,7 @@ mod processor;
 mod runtime;
 mod spawn;
 mod started;
+mod stuck;
 mod timers;
 mod trimmer;
 mod worker;

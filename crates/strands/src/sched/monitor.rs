@@ -4,8 +4,8 @@
 //! the fresh goroutines in its queue go on elsewhere. A worker that has not moved for a millisecond while
 //! work waits is looked up in `/proc/self/task/T/syscall`, which says whether it is running or asleep in
 //! the kernel: a system call, a page fault, a lock, a debugger's stop, all the same. Asleep: the
-//! processor goes to another worker now. Running: at ten milliseconds; the kernel then shares the cores out
-//! between the hog and the rest.
+//! processor goes to another worker now. Running: when it has used ten milliseconds of a CPU; the kernel then
+//! shares the cores out between the hog and the rest. What else there is to know of long turns is in `overdue`.
 //!
 //! It also fires timers that nobody else has fired, looks at pollers that nobody has looked at, has stacks trimmed, and looks for deadlocks when all
 //! is quiet. While a program runs it wakes every 250 µs if something seems stuck, and backs off to 2 ms if
@@ -15,6 +15,8 @@
 //! `SCHED_IDLE` for it: an unprivileged thread cannot take them back. Go's 20 µs poll: it would cost a
 //! third of a core.
 
+use super::offenders::Held;
+use super::overdue::Overdue;
 use super::parker::Parker;
 use super::runtime::Runtime;
 use super::trimmer::Trimmer;
@@ -22,7 +24,6 @@ use super::worker::Worker;
 use super::{census, poller, trimmer};
 use crate::sys;
 use crate::sys::epoll::Events;
-use crate::sys::probe::{Activity, Probe};
 use crate::wait::Wake;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +39,6 @@ const LONGEST: Duration = Duration::from_millis(2);
 const CALM_LOOKS: u32 = 16;
 /// A worker that has not moved for this long, while work waits, is asked about.
 const SUSPICIOUS: u64 = MILLI;
-/// One that runs has this long before it counts as a hog.
-const HOG: u64 = 10 * MILLI;
 /// A lone fresh goroutine waits for this long before somebody idle is woken to steal it.
 const LONELY: u64 = 200 * MICRO;
 /// A timer this late is fired from here: its worker does not get round to it.
@@ -82,7 +81,7 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
     let watch = Watch {
         runtime,
         seen: runtime.processors.iter().map(|_| Seen::default()).collect(),
-        probes: Vec::new(),
+        overdue: Overdue::new(runtime),
         trimmer: Trimmer::new(runtime),
         quiet_since: None,
         last_progress: 0,
@@ -102,8 +101,7 @@ struct Seen {
 struct Watch {
     runtime: &'static Runtime,
     seen: Box<[Seen]>,
-    /// By the worker's index, with the thread it was opened for.
-    probes: Vec<Option<(i32, Probe)>>,
+    overdue: Overdue,
     trimmer: Trimmer,
     quiet_since: Option<u64>,
     /// The turns that goroutines had had at the last look.
@@ -119,6 +117,10 @@ impl Watch {
             std::thread::sleep(interval);
             let now = self.runtime.clock.now();
             let stuck = self.look_at_processors(now);
+            self.overdue.look(now);
+            if self.runtime.hosts.waiting() > 0 {
+                self.runtime.hosts.let_in(self.runtime, Some(now));
+            }
             self.fire_late_timers(now);
             self.look_at_late_pollers(now);
             self.trimmer.step(now);
@@ -171,40 +173,25 @@ impl Watch {
                 runtime.announce();
             }
             if idle_for >= SUSPICIOUS {
-                self.retake_if_idle(at, worker, idle_for);
+                self.retake_if_held(at, worker);
             }
         }
         stuck
     }
 
-    fn retake_if_idle(&mut self, at: usize, worker: &Worker, idle_for: u64) {
+    fn retake_if_held(&mut self, at: usize, worker: &'static Worker) {
         let runtime = self.runtime;
-        let blocked = match self.probe(worker) {
-            Activity::Blocked(_) => true,
-            _ if idle_for >= HOG => false,
-            _ => return,
-        };
+        let Some(why) = self.overdue.is_held(worker) else { return };
         // It may have gone on meanwhile. That costs it a processor, and nothing else.
         if runtime.processors[at].retake(worker.index()) {
-            let count = if blocked { &runtime.taken_blocked } else { &runtime.taken_hogging };
+            let count = match why {
+                Held::Blocked => &runtime.taken_blocked,
+                Held::Hogged => &runtime.taken_hogging,
+            };
             count.fetch_add(1, Ordering::Relaxed);
+            self.overdue.has_lost_its_processor(worker, why);
             runtime.hand_over(at);
         }
-    }
-
-    fn probe(&mut self, worker: &Worker) -> Activity {
-        let (index, tid) = (worker.index(), worker.tid());
-        if tid == 0 {
-            return Activity::Unknown;
-        }
-        if self.probes.len() <= index {
-            self.probes.resize_with(index + 1, || None);
-        }
-        let probe = &mut self.probes[index];
-        if probe.as_ref().is_none_or(|(of, _)| *of != tid) {
-            *probe = Probe::open(tid).ok().map(|probe| (tid, probe));
-        }
-        probe.as_ref().map_or(Activity::Unknown, |(_, probe)| probe.look())
     }
 
     fn fire_late_timers(&self, now: u64) {

@@ -51,6 +51,17 @@ impl Parker {
         Parker { state: Futex::new(AWAKE) }
     }
 
+    /// Whether the worker sleeps, or is about to.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state.load(Ordering::Relaxed), ASLEEP | POLLING)
+    }
+
+    /// What the worker sleeps on, as the kernel knows it.
+    #[cfg(not(loom))]
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(&self.state).addr()
+    }
+
     /// Announces sleep (W1, W2). The caller looks once more at everything it may be woken for, and then
     /// calls `sleep` or `get_up`.
     pub(crate) fn lie_down(&self) {

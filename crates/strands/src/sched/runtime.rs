@@ -5,8 +5,10 @@ use super::blocking::Spares;
 use super::clock::Clock;
 use super::goroutine::Goroutine;
 use super::here::Here;
+use super::hosts::{Guest, Hosts};
 use super::idle::{Assignment, Idle, Sleeper, Summons};
 use super::monitor::Monitor;
+use super::offenders::{Held, Offenders, Portrait, Site};
 use super::panic_count::PanicCount;
 use super::poller::{self, Outside};
 use super::processor::Processor;
@@ -19,7 +21,7 @@ use crate::sys;
 use std::io;
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 /// After this many searches in a row that found nothing, one lone fresh goroutine wakes nobody: whoever
@@ -39,6 +41,8 @@ pub(crate) struct Runtime {
     pub(super) outside: Outside,
     pub(super) monitor: Monitor,
     pub(super) spares: Spares,
+    pub(super) offenders: Offenders,
+    pub(super) hosts: Hosts,
     pub(super) panic_count: PanicCount,
     /// All there ever were; those whose threads have ended are reused.
     workers: RwLock<Vec<&'static Worker>>,
@@ -52,6 +56,9 @@ pub(crate) struct Runtime {
     /// How often a processor was taken from a blocked worker, and from a hogging one.
     pub(super) taken_blocked: AtomicU64,
     pub(super) taken_hogging: AtomicU64,
+    /// Goroutines that were started on threads of their own.
+    goroutines_apart: AtomicU64,
+    told_of_most_threads: AtomicBool,
     /// Stacks that were given back memory from.
     pub(super) trimmed: AtomicU64,
 }
@@ -64,6 +71,9 @@ pub(crate) struct Tallies {
     pub(crate) spares: usize,
     pub(crate) taken_blocked: u64,
     pub(crate) taken_hogging: u64,
+    pub(crate) offending_sites: usize,
+    pub(crate) goroutines_apart: u64,
+    pub(crate) threads_apart: usize,
     pub(crate) stacks_trimmed: u64,
 }
 
@@ -112,6 +122,8 @@ impl Runtime {
             outside: Outside::new(),
             monitor: Monitor::new(),
             spares: Spares::new(),
+            offenders: Offenders::new(),
+            hosts: Hosts::new(),
             panic_count,
             settings,
             workers: RwLock::new(Vec::new()),
@@ -122,6 +134,8 @@ impl Runtime {
             spawned_outside: AtomicU64::new(0),
             taken_blocked: AtomicU64::new(0),
             taken_hogging: AtomicU64::new(0),
+            goroutines_apart: AtomicU64::new(0),
+            told_of_most_threads: AtomicBool::new(false),
             trimmed: AtomicU64::new(0),
         }));
         // Without a handler an overflow is a bare SIGSEGV: it still stops at the guard.
@@ -227,21 +241,68 @@ impl Runtime {
 
     /// Starts a worker's thread. If that fails, the assignment is undone.
     fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
-        let worker = self.vacant_worker();
-        self.alive.fetch_add(1, Ordering::SeqCst);
-        let thread = std::thread::Builder::new()
-            .name(format!("strands-{}", worker.index()))
-            .spawn(move || worker_main(worker, assignment));
-        if let Err(error) = thread {
-            self.alive.fetch_sub(1, Ordering::SeqCst);
-            self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        self.start_thread(move |here| here.work(Some(assignment))).inspect_err(|_| {
             self.idle.give_back(assignment.processor);
             if assignment.searching {
                 self.idle.end_search();
             }
+        })
+    }
+
+    /// Starts a thread for a guest. If that fails, the guest is given back.
+    pub(super) fn start_host(&self, guest: Guest) -> Result<(), Guest> {
+        let refused = Guest { goroutine: guest.goroutine, held: guest.held };
+        self.start_thread(move |here| here.host(guest)).map_err(|_| refused)
+    }
+
+    fn start_thread(&self, life: impl FnOnce(Here) + Send + 'static) -> io::Result<()> {
+        if !self.may_start_thread() {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "`Config::max_threads`"));
+        }
+        let worker = self.vacant_worker();
+        self.alive.fetch_add(1, Ordering::SeqCst);
+        let thread = std::thread::Builder::new()
+            .name(format!("strands-{}", worker.index()))
+            .spawn(move || worker_main(worker, life));
+        if let Err(error) = thread {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+            self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Whether one more thread is within what is allowed. Several that ask at once may all get one.
+    pub(super) fn may_start_thread(&self) -> bool {
+        let threads = self.alive() + self.spares.threads();
+        if threads < self.settings.max_threads {
+            return true;
+        }
+        if !self.told_of_most_threads.swap(true, Ordering::Relaxed) && self.settings.advice {
+            let text = format!(
+                "strands: all of {threads} threads are in use, as many as are allowed; goroutines wait until one \
+                 is free. Allow more with STRANDS_MAXTHREADS or `Config::max_threads`, or block fewer\n"
+            );
+            sys::say(text.as_bytes());
+        }
+        false
+    }
+
+    /// Starts a goroutine on a thread of its own, or gives it back.
+    #[cold]
+    pub(super) fn set_apart(&self, site: Site, guest: Guest) -> Option<NonNull<Goroutine>> {
+        match self.hosts.lodge(self, guest) {
+            Ok(()) => {
+                self.goroutines_apart.fetch_add(1, Ordering::Relaxed);
+                if let Some(portrait) = self.offenders.set_apart(site)
+                    && self.settings.advice
+                {
+                    sys::say(advice(portrait).as_bytes());
+                }
+                None
+            }
+            Err(guest) => Some(guest.goroutine),
+        }
     }
 
     fn vacant_worker(&self) -> &'static Worker {
@@ -301,12 +362,35 @@ impl Runtime {
             spares: self.spares.threads(),
             taken_blocked: self.taken_blocked.load(Ordering::Relaxed),
             taken_hogging: self.taken_hogging.load(Ordering::Relaxed),
+            offending_sites: self.offenders.count(),
+            goroutines_apart: self.goroutines_apart.load(Ordering::Relaxed),
+            threads_apart: self.hosts.threads(),
             stacks_trimmed: self.trimmed.load(Ordering::Relaxed),
         }
     }
 }
 
-fn worker_main(worker: &'static Worker, assignment: Assignment) {
+/// What there is to say about an offending site, in one line.
+fn advice(Portrait { birth, held }: Portrait) -> String {
+    let (what, remedy) = match held {
+        Held::Blocked => (
+            "block their threads",
+            "make such calls by `strands::blocking`, and use `strands::sync` and `strands::channel` to wait",
+        ),
+        Held::Hogged => (
+            "compute without a pause",
+            "call `strands::yield_now` now and then, or compute in `strands::blocking`",
+        ),
+    };
+    format!(
+        "strands: goroutines from {}:{} {what} for 10 ms and more, so they now start on threads of their own; \
+         {remedy} (silence this with `Config::advice(false)` or STRANDS_DEBUG=advice=off)\n",
+        birth.file(),
+        birth.line()
+    )
+}
+
+fn worker_main(worker: &'static Worker, life: impl FnOnce(Here)) {
     /// A panic in the loop is a bug of ours that leaves goroutines nobody can run.
     struct AbortOnUnwind;
     impl Drop for AbortOnUnwind {
@@ -320,7 +404,7 @@ fn worker_main(worker: &'static Worker, assignment: Assignment) {
     let _alt_stack = stack::ensure_alt_stack();
     sys::tighten_timer_slack();
     let here = Here::take_seat(worker);
-    here.work(Some(assignment));
+    life(here);
     here.leave();
     let runtime = worker.runtime();
     runtime.alive.fetch_sub(1, Ordering::SeqCst);

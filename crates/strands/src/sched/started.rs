@@ -4,6 +4,7 @@
 use super::goroutine::{Birth, Goroutine};
 use super::here::Here;
 use super::locals::Owner;
+use super::offenders::Site;
 use super::timers;
 use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
@@ -58,6 +59,8 @@ pub(crate) struct Started {
     id: AtomicU64,
     home_index: AtomicUsize,
     birth: AtomicPtr<Location<'static>>,
+    /// Of its closure: see `Goroutine::kind`.
+    closure: AtomicUsize,
     name: ShortLock<Option<Arc<Identity>>>,
 }
 
@@ -170,6 +173,7 @@ impl Started {
             (*this).kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
             (*this).home_index.store(home.index(), Ordering::Relaxed);
             (*this).birth.store(ptr::from_ref(head.birth).cast_mut(), Ordering::Relaxed);
+            (*this).closure.store(head.kind(), Ordering::Relaxed);
             if head.identity().is_some() {
                 (*this).has_name.set(true);
                 *(*this).name.lock() = Some(head.identity_or_make());
@@ -328,6 +332,7 @@ pub(crate) struct Look {
     pub(crate) id: u64,
     pub(crate) name: Option<Arc<Identity>>,
     pub(crate) birth: Birth,
+    pub(crate) site: Site,
     pub(crate) why: Reason,
     pub(crate) since: u64,
     pub(crate) home: usize,
@@ -337,7 +342,22 @@ impl Look {
     /// Looks at the goroutine that has this slot, if one does. It may go on meanwhile: each word is
     /// true of it, but not all need be of one moment. If it ends meanwhile, there is nothing to see.
     pub(crate) fn at(slot: SlotRef, patiently: bool) -> Option<Look> {
-        let record = Started::of_slot(slot);
+        // SAFETY: the place of a record in a slot.
+        unsafe { Look::at_place(Started::of_slot(slot), patiently) }
+    }
+
+    /// Likewise, given the record.
+    ///
+    /// # Safety
+    /// It is or was a goroutine's.
+    pub(super) unsafe fn at_record(record: NonNull<Started>) -> Option<Look> {
+        // SAFETY: the caller's promise.
+        unsafe { Look::at_place(record.as_ptr(), true) }
+    }
+
+    /// # Safety
+    /// `record` is the place of a record in a slot.
+    unsafe fn at_place(record: *const Started, patiently: bool) -> Option<Look> {
         // SAFETY: slots are never unmapped, and those handed out read as zero or as a record. Only the
         // atomic fields are touched, one by one.
         unsafe {
@@ -356,6 +376,7 @@ impl Look {
                 id,
                 name,
                 birth: &*birth,
+                site: Site::of((*record).closure.load(Ordering::Relaxed), &*birth),
                 why: Reason::on(
                     WaitKind::from_byte((*record).kind.load(Ordering::Relaxed)),
                     (*record).object.load(Ordering::Relaxed),

@@ -13,7 +13,7 @@
 //!
 //! # Who may touch what
 //!
-//! (`turns` is the loop, `rest` is what it does when all is empty; here are the worker's record, and what
+//! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead; here are the worker's record, and what
 //! others and its own goroutines ask of it.)
 //!
 //! | field | who |
@@ -21,8 +21,9 @@
 //! | `own` | the worker's thread only, by way of a [`Here`]: its loop, and its goroutines while they run |
 //! | `inbox`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
-//! | `progress`, `tallies` | written by the worker, read by anyone |
+//! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
 
+mod host;
 mod rest;
 mod turns;
 
@@ -33,7 +34,7 @@ use super::panic_count::PanicWord;
 use super::parker::{Parker, Where};
 use super::poller::{self, Poller};
 use super::runtime::Runtime;
-use super::started::Started;
+use super::started::{Look, Started};
 use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
@@ -43,7 +44,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -60,9 +61,10 @@ pub(crate) struct Worker {
     poller: OnceLock<Poller>,
     /// An [`Assignment`] as a number; 0 for none.
     mailbox: AtomicUsize,
-    /// Counts turns, so that the monitor can see that something moves.
-    progress: CachePadded<AtomicU64>,
+    turn: CachePadded<TurnMark>,
     tid: AtomicI32,
+    /// Without a processor, for one guest.
+    is_host: AtomicBool,
     spawned: AtomicU64,
     ended: AtomicU64,
     /// Goroutines at home.
@@ -70,6 +72,14 @@ pub(crate) struct Worker {
     has_errands: AtomicBool,
     errands: Mutex<Errands>,
     own: Own,
+}
+
+/// What the monitor sees of the turns that goroutines have.
+struct TurnMark {
+    /// Counts them, so that it can see that something moves.
+    progress: AtomicU64,
+    /// Whose it is, or was last. Slots are never unmapped, so it may be read at any time, as dumps do.
+    record: AtomicPtr<Started>,
 }
 
 // SAFETY: `own` is reached through a `Here` only, which exists on one thread.
@@ -113,8 +123,12 @@ impl Worker {
             timers: CachePadded::new(Timers::new()),
             poller: OnceLock::new(),
             mailbox: AtomicUsize::new(0),
-            progress: CachePadded::new(AtomicU64::new(0)),
+            turn: CachePadded::new(TurnMark {
+                progress: AtomicU64::new(0),
+                record: AtomicPtr::new(ptr::null_mut()),
+            }),
             tid: AtomicI32::new(0),
+            is_host: AtomicBool::new(false),
             spawned: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             residents: AtomicUsize::new(0),
@@ -149,7 +163,39 @@ impl Worker {
     }
 
     pub(super) fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
+        self.turn.progress.load(Ordering::Relaxed)
+    }
+
+    /// Marks the beginning of a goroutine's turn.
+    #[inline]
+    fn begin_turn(&self, started: NonNull<Started>) {
+        bump(&self.turn.progress);
+        // Ordering: Release pairs with the Acquire in `whose_turn`: with the record comes its number.
+        self.turn.record.store(started.as_ptr(), Ordering::Release);
+    }
+
+    /// The goroutine whose turn it is here, if `progress`, which was read a while ago, is that turn's.
+    pub(super) fn whose_turn(&self, progress: u64) -> Option<Look> {
+        // Ordering: Acquire, see `begin_turn`: if this is the next turn's record, its number is there too.
+        let record = self.turn.record.load(Ordering::Acquire);
+        // SAFETY: put there by the worker's loop: a record in a slot.
+        let look = NonNull::new(record).and_then(|record| unsafe { Look::at_record(record) })?;
+        (self.progress() == progress && look.home == self.index).then_some(look)
+    }
+
+    /// The address of the futex that it sleeps on then.
+    pub(super) fn futex(&self) -> usize {
+        self.parker.address()
+    }
+
+    /// Whether it is a host.
+    pub(super) fn is_host(&self) -> bool {
+        self.is_host.load(Ordering::Relaxed)
+    }
+
+    /// Whether its thread sleeps because there is nothing to do.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.parker.is_asleep()
     }
 
     /// Its thread's id, or 0 while it has none.
@@ -186,6 +232,11 @@ impl Worker {
         self.residents.load(Ordering::Relaxed) > 0
     }
 
+    /// How many.
+    pub(super) fn residents(&self) -> usize {
+        self.residents.load(Ordering::Relaxed)
+    }
+
     /// Brings a goroutine that is at home here and has become ready. From any thread.
     pub(super) fn post(&self, started: NonNull<Started>) {
         // SAFETY: the goroutine was parked and has been claimed once, so it is alive and in no queue;
@@ -194,6 +245,11 @@ impl Worker {
         if pushed == Pushed::First {
             self.wake();
         }
+    }
+
+    /// Wakes it, to look at what there is for it.
+    pub(super) fn call(&self) {
+        self.wake();
     }
 
     /// Leaves stacks to be trimmed if they are at home here, and wakes the worker for it.
@@ -370,7 +426,7 @@ impl Here {
         if errands.return_stacks && !unsafe { (*self.own.pool.get()).is_empty() } {
             self.give_stacks_back();
             // The monitor may take us for asleep still. By this it sees that there is something to trim.
-            bump(&self.progress);
+            bump(&self.turn.progress);
         }
     }
 

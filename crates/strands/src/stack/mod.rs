@@ -72,7 +72,6 @@ pub(crate) use overflow::install as install_overflow_handler;
 pub(crate) use pool::StackPool;
 pub(crate) use scan::{Progress, Scanner, release_below};
 pub(crate) use slot::{Class, Slot, SlotRef};
-#[cfg(test)]
-use table::lookup;
+pub(crate) use table::lookup;
 
 pub(crate) use crate::sys::signal::{SigWriter, ensure_alt_stack};

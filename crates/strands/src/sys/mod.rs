@@ -1,6 +1,7 @@
 //! The system calls that the runtime makes, as small safe functions. Linux.
 //!
-//! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call.
+//! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, `symbols` and `trace`
+//! aside.
 
 pub(crate) mod epoll;
 pub(crate) mod futex;
@@ -9,6 +10,8 @@ pub(crate) mod notify;
 pub(crate) mod probe;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod symbols;
+pub(crate) mod trace;
 
 use std::io;
 

@@ -25,7 +25,7 @@ const LONGEST_SEARCH: u64 = 100_000;
 /// Pauses between two looks.
 const SPINS: u32 = 16;
 /// How long a surplus worker waits for work before its thread ends.
-const RETIREMENT: Duration = Duration::from_secs(10);
+pub(super) const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// How a rest ended.
 pub(super) enum Rest {

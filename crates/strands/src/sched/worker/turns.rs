@@ -2,6 +2,7 @@
 
 use super::super::goroutine::Goroutine;
 use super::super::here::Here;
+use super::super::hosts::Guest;
 use super::super::idle::Assignment;
 use super::super::started::{Started, Turn};
 use super::super::timers::NEVER;
@@ -32,12 +33,10 @@ pub(super) enum Task {
 impl Here {
     /// Runs goroutines until the worker retires.
     pub(in crate::sched) fn work(self, first: Option<Assignment>) {
-        self.tid.store(crate::sys::thread_id(), Ordering::Release);
-        self.own.panics.set(self.runtime.panic_count.on_this_thread());
         if let Some(assignment) = first {
             self.take_assignment(assignment);
         }
-        self.runtime.monitor.nudge();
+        self.move_in();
         loop {
             let task = match self.pick() {
                 Some(task) => task,
@@ -52,6 +51,18 @@ impl Here {
             }
             self.execute(task);
         }
+        self.move_out();
+    }
+
+    /// Makes the calling thread the worker's.
+    pub(super) fn move_in(self) {
+        self.tid.store(crate::sys::thread_id(), Ordering::Release);
+        self.own.panics.set(self.runtime.panic_count.on_this_thread());
+        self.runtime.monitor.nudge();
+    }
+
+    /// The thread is about to end.
+    pub(super) fn move_out(self) {
         self.tid.store(0, Ordering::Release);
     }
 
@@ -59,7 +70,8 @@ impl Here {
     ///
     /// Most often it is the goroutine that was woken last. All else gets its turn when so many of these have
     /// run in a row, and every sixteenth time.
-    fn pick(self) -> Option<Task> {
+    #[inline(always)]
+    pub(super) fn pick(self) -> Option<Task> {
         let tick = self.own.tick.get().wrapping_add(1);
         self.own.tick.set(tick);
         let nothing_arrived = self.inbox.is_empty();
@@ -169,7 +181,7 @@ impl Here {
         }) {
             self.look_at_poller(self.runtime.clock.now());
         }
-        if self.own.processor.get().is_none() {
+        if self.own.processor.get().is_none() && !self.is_host() {
             self.take_idle_processor();
         }
         if tick.is_multiple_of(8 * TIMERS_EVERY) && self.has_errands.load(Ordering::Relaxed) {
@@ -190,13 +202,16 @@ impl Here {
     }
 
     /// Runs a goroutine until it gives its turn up.
-    #[inline]
-    fn execute(self, task: Task) {
+    #[inline(always)]
+    pub(super) fn execute(self, task: Task) {
         let started = match task {
             Task::Ready(started) => started,
-            Task::Fresh(goroutine) => self.settle(goroutine),
+            Task::Fresh(goroutine) => match self.keep(goroutine) {
+                Some(goroutine) => self.settle(goroutine),
+                None => return,
+            },
         };
-        self.progress.store(self.progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.begin_turn(started);
         // SAFETY: suspended at home here, out of all queues, so alive and ours to resume.
         let record = unsafe { started.as_ref() };
         wait::set_current(started.as_ptr().cast());
@@ -219,7 +234,32 @@ impl Here {
         }
     }
 
+    /// A goroutine to start here. One whose like are known to hold their threads goes to a thread of its own
+    /// instead, if there is one: see `offenders`.
+    #[inline]
+    fn keep(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
+        if self.runtime.offenders.any() {
+            self.keep_well_behaved(goroutine)
+        } else {
+            Some(goroutine)
+        }
+    }
+
+    #[cold]
+    fn keep_well_behaved(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
+        // SAFETY: fresh and just popped: alive.
+        let site = unsafe { goroutine.as_ref() }.site();
+        if self.is_host() {
+            return Some(goroutine);
+        }
+        match self.runtime.offenders.find(site) {
+            Some(held) => self.runtime.set_apart(site, Guest { goroutine, held }),
+            None => Some(goroutine),
+        }
+    }
+
     /// Gives a fresh goroutine a stack, and makes it at home here.
+    #[inline(always)]
     fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
         self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // SAFETY: fresh and just popped: alive.
