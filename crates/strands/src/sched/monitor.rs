@@ -82,6 +82,7 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
     let watch = Watch {
         runtime,
         seen: runtime.processors.iter().map(|_| Seen::default()).collect(),
+        gifts: Vec::new(),
         probes: Vec::new(),
         trimmer: Trimmer::new(runtime),
         quiet_since: None,
@@ -102,6 +103,8 @@ struct Seen {
 struct Watch {
     runtime: &'static Runtime,
     seen: Box<[Seen]>,
+    /// By the worker's index: when it was first seen with gifts that it has not taken in since.
+    gifts: Vec<Seen>,
     /// By the worker's index, with the thread it was opened for.
     probes: Vec<Option<(i32, Probe)>>,
     trimmer: Trimmer,
@@ -121,6 +124,7 @@ impl Watch {
             let stuck = self.look_at_processors(now);
             self.fire_late_timers(now);
             self.look_at_late_pollers(now);
+            self.look_at_gifts(now);
             self.trimmer.step(now);
             if stuck {
                 (interval, calm) = (SHORTEST, 0);
@@ -211,6 +215,24 @@ impl Watch {
         for worker in self.runtime.workers() {
             if worker.timers().earliest() < now.saturating_sub(LATE) {
                 worker.timers().fire(now, Wake::deliver);
+            }
+        }
+    }
+
+    /// Takes gifts back from workers that do not move.
+    fn look_at_gifts(&mut self, now: u64) {
+        for worker in self.runtime.workers().into_iter().filter(|worker| worker.has_gifts()) {
+            let (index, progress) = (worker.index(), worker.progress());
+            if self.gifts.len() <= index {
+                self.gifts.resize_with(index + 1, Seen::default);
+            }
+            let seen = &mut self.gifts[index];
+            // Seen like that the last time, and not long ago for another gift.
+            if seen.owner != Some(index) || seen.progress != progress {
+                *seen = Seen { owner: Some(index), progress, since: now };
+            } else if now - seen.since >= SUSPICIOUS {
+                seen.owner = None;
+                self.runtime.reclaim_gifts(worker);
             }
         }
     }

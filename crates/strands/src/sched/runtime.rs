@@ -226,7 +226,7 @@ impl Runtime {
     }
 
     /// Starts a worker's thread. If that fails, the assignment is undone.
-    fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
+    pub(super) fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
         let worker = self.vacant_worker();
         self.alive.fetch_add(1, Ordering::SeqCst);
         let thread = std::thread::Builder::new()

@@ -62,7 +62,7 @@ impl Here {
     fn pick(self) -> Option<Task> {
         let tick = self.own.tick.get().wrapping_add(1);
         self.own.tick.set(tick);
-        let nothing_arrived = self.inbox.is_empty();
+        let nothing_arrived = self.inbox_is_empty();
         if nothing_arrived
             && !tick.is_multiple_of(TIMERS_EVERY)
             && let Some(next) = self.take_next()
@@ -96,6 +96,9 @@ impl Here {
         let mut arrived = self.inbox.drain();
         // SAFETY: `own` is this thread's, and nobody holds a reference to the list.
         unsafe { (*self.own.home.get()).append(&mut arrived) };
+        if self.has_gifts() {
+            self.take_gifts();
+        }
     }
 
     /// The goroutine that was woken last, unless too many of its kind have run in a row.
@@ -220,7 +223,7 @@ impl Here {
     }
 
     /// Gives a fresh goroutine a stack, and makes it at home here.
-    fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
+    pub(super) fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
         self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // SAFETY: fresh and just popped: alive.
         let class = unsafe { goroutine.as_ref() }.class();
