@@ -27,6 +27,9 @@ type sizes struct {
 	hog           time.Duration
 	sleeps        uint64
 	idle          time.Duration
+	echo          time.Duration
+	connections   int
+	transfer      int
 }
 
 func full() sizes {
@@ -34,6 +37,7 @@ func full() sizes {
 		procs: runtime.GOMAXPROCS(0), budget: 300 * time.Millisecond, ring: 10_000, primes: 2_500,
 		leaves: 1_000_000, parkedDense: 1_000_000, parkedDefault: 100_000, block: time.Second,
 		fresh: 1_000, hog: 2 * time.Second, sleeps: 100_000, idle: time.Second,
+		echo: 2 * time.Second, connections: 10_000, transfer: 100 << 20,
 	}
 }
 
@@ -42,6 +46,7 @@ func quick() sizes {
 		procs: runtime.GOMAXPROCS(0), budget: 20 * time.Millisecond, ring: 100, primes: 50,
 		leaves: 1_000, parkedDense: 1_000, parkedDefault: 1_000, block: 100 * time.Millisecond,
 		fresh: 100, hog: 200 * time.Millisecond, sleeps: 1_000, idle: 100 * time.Millisecond,
+		echo: 100 * time.Millisecond, connections: 100, transfer: 1 << 20,
 	}
 }
 
@@ -103,6 +108,12 @@ func main() {
 		blockingSleeps(size)
 	case "skewed":
 		skewed(size)
+	case "echo":
+		echo(size)
+	case "idle_connections":
+		idleConnections(size)
+	case "transfer":
+		transfer(size)
 	case "idle_cpu":
 		idleCPU(size)
 	default:

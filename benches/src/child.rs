@@ -18,6 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::measure::Metric;
+use crate::net;
 use crate::peer::Peer;
 use crate::workload::{Sizes, Workload};
 
@@ -65,6 +66,9 @@ pub(crate) fn measure(
 ) -> Result<Vec<Metric>, Failure> {
     for variable in [PROCS, "GOMAXPROCS", "SMOL_THREADS"] {
         program.env(variable, procs.to_string());
+    }
+    if let Ok(this) = std::env::current_exe() {
+        program.env(net::CLIENT, this);
     }
     program.env_remove(QUICK).env("RUST_BACKTRACE", "0");
     if quick {

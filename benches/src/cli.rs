@@ -30,6 +30,8 @@ pub(crate) enum Command {
         workload: Workload,
         peer: Peer,
     },
+    /// The client of a server in another process, which starts it.
+    Client(Vec<String>),
     List,
     Help,
 }
@@ -65,6 +67,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, String> {
     let (command, rest) = words.split_first().ok_or("a command is missing")?;
     match (command.as_str(), rest) {
         ("run", _) => parse_run(rest).map(Command::Run),
+        ("client", words) => Ok(Command::Client(words.to_vec())),
         ("list", []) => Ok(Command::List),
         ("help" | "--help" | "-h", _) => Ok(Command::Help),
         ("one", [workload, peer]) => {

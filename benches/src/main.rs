@@ -16,6 +16,7 @@ mod golang;
 mod json;
 mod machine;
 mod measure;
+mod net;
 mod orchestrate;
 mod peer;
 mod peers;
@@ -29,6 +30,13 @@ fn main() -> ExitCode {
     match cli::parse(&words) {
         Ok(cli::Command::Run(options)) => orchestrate::run(&options),
         Ok(cli::Command::One { workload, peer }) => child::one(workload, peer),
+        Ok(cli::Command::Client(words)) => match net::client::main(&words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("strands-bench: {message}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(cli::Command::List) => {
             cli::list();
             ExitCode::SUCCESS

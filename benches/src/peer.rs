@@ -7,7 +7,7 @@ use crate::peers::strands::Strands;
 use crate::peers::threads::{Crossbeam, Flume, Kanal, ParkingLot, Std, Threads};
 use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
 use crate::workload::{Sizes, Workload};
-use crate::{blocking, futures};
+use crate::{blocking, futures, net};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -81,6 +81,9 @@ impl Peer {
     /// Whether the workload says something about this peer that no other row says.
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
+        if workload == Transfer {
+            return matches!(self, Peer::Strands | Peer::Go | Peer::Tokio | Peer::Threads);
+        }
         match self {
             Peer::Strands => true,
             // The others have no answer but "do not".
@@ -114,6 +117,7 @@ impl Peer {
                     | RwlockRead
                     | BlockedThreads
                     | HogLatency
+                    | Echo
             ),
             Peer::ParkingLotThreads => matches!(workload, MutexUncontended | Mutex4 | RwlockRead),
             Peer::KanalThreads => matches!(workload, PingPong | Spsc | SpscOneCpu | Mpmc),
@@ -154,6 +158,9 @@ impl Peer {
     /// Runs the workload in this process. Go has a program of its own.
     pub(crate) fn run_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
         let parked = matches!(workload, Workload::Parked1m | Workload::Parked100kDefault);
+        if workload.uses_sockets() {
+            return net::run(self, workload, &sizes);
+        }
         if workload.locks() {
             return self.run_locks_here(workload, sizes);
         }

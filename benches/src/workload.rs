@@ -30,13 +30,16 @@ pub(crate) enum Workload {
     BlockingSleeps,
     Skewed,
     ManySleeps,
+    Echo,
+    IdleConnections,
+    Transfer,
     IdleCpu,
 }
 
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 26] = [
+    pub(crate) const ALL: [Workload; 29] = [
         SpawnJoin,
         Yield2,
         Yield1000,
@@ -62,6 +65,9 @@ impl Workload {
         BlockingSleeps,
         Skewed,
         ManySleeps,
+        Echo,
+        IdleConnections,
+        Transfer,
         IdleCpu,
     ];
 
@@ -92,6 +98,9 @@ impl Workload {
             BlockingSleeps => "blocking_sleeps",
             Skewed => "skewed",
             ManySleeps => "many_sleeps",
+            Echo => "echo",
+            IdleConnections => "idle_connections",
+            Transfer => "transfer",
             IdleCpu => "idle_cpu",
         }
     }
@@ -138,6 +147,9 @@ impl Workload {
             }
             Skewed => "requests, one in 51 of which computes for 20 ms: how long the others take",
             ManySleeps => "100,000 sleeps of 1 to 500 ms",
+            Echo => "TCP echo, 100 connections, 64 bytes, the client in another process: a request",
+            IdleConnections => "10,000 TCP connections that say nothing: our memory for each",
+            Transfer => "100 MB over the loopback interface, within the process",
             IdleCpu => "processor time used in 1 s of idleness after work",
         }
     }
@@ -164,6 +176,11 @@ impl Workload {
     /// Has no channels but locks or a wait group.
     pub(crate) fn locks(self) -> bool {
         matches!(self, MutexUncontended | Mutex4 | RwlockRead | Waitgroup)
+    }
+
+    /// Is about sockets.
+    pub(crate) fn uses_sockets(self) -> bool {
+        matches!(self, Echo | IdleConnections | Transfer)
     }
 
     pub(crate) fn targets(self) -> Vec<Target> {
@@ -209,6 +226,15 @@ impl Workload {
                 Target::ratio("cpu", Bound::AtMost(1.0), "tokio"),
                 Target::value("late_p50", Bound::AtMost(150.0)),
             ],
+            // Requests in a second are to be 1.15 and 1.4 times as many.
+            Echo => vec![
+                Target::ratio("each", Bound::AtMost(1.0 / 1.15), "tokio"),
+                Target::ratio("each", Bound::AtMost(1.0 / 1.4), "go"),
+                Target::ratio("latency_p99", Bound::AtMost(1.0), "tokio"),
+                Target::ratio("latency_p99", Bound::AtMost(1.0), "go"),
+            ],
+            IdleConnections => vec![Target::value("bytes", Bound::AtMost(10_240.0))],
+            Transfer => vec![Target::ratio("total", Bound::AtMost(1.0 / 0.95), "threads")],
             _ => Vec::new(),
         }
     }
@@ -296,6 +322,10 @@ pub(crate) struct Sizes {
     pub(crate) hog: Duration,
     pub(crate) sleeps: u64,
     pub(crate) idle: Duration,
+    /// For how long the client of `echo` counts.
+    pub(crate) echo: Duration,
+    pub(crate) connections: usize,
+    pub(crate) transfer: usize,
 }
 
 impl Sizes {
@@ -313,6 +343,9 @@ impl Sizes {
             hog: Duration::from_secs(2),
             sleeps: 100_000,
             idle: Duration::from_secs(1),
+            echo: Duration::from_secs(2),
+            connections: 10_000,
+            transfer: 100 << 20,
         }
     }
 
@@ -332,6 +365,9 @@ impl Sizes {
             hog: Duration::from_millis(200),
             sleeps: 1_000,
             idle: Duration::from_millis(100),
+            echo: Duration::from_millis(100),
+            connections: 100,
+            transfer: 1 << 20,
         }
     }
 }

@@ -107,6 +107,9 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         | Workload::Mutex4
         | Workload::RwlockRead
         | Workload::Waitgroup => unreachable!("run_locks has it"),
+        Workload::Echo | Workload::IdleConnections | Workload::Transfer => {
+            unreachable!("`net` has it")
+        }
         Workload::IdleCpu => disturbed::idle_cpu::<R, C>(&sizes),
     }
 }

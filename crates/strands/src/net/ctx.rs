@@ -7,7 +7,7 @@ use super::shortage::Shortage;
 use super::{Readiness, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use crate::context::Context;
 use crate::everyday::go;
-use crate::sched::{Side, Source};
+use crate::sched::{Side, Source, spread_next};
 use crate::selection::{self, Until};
 use crate::sys::socket;
 use std::io::{self, Read, Write};
@@ -152,7 +152,10 @@ macro_rules! accept_ctx {
                     let accepted =
                         run(context, self.acceptable(), &self.source, Side::Read, || $call);
                     match accepted {
-                        Ok((stream, addr)) => return Ok(($made(stream), addr)),
+                        Ok((stream, addr)) => {
+                            spread_next();
+                            return Ok(($made(stream), addr));
+                        }
                         Err(error) if self.source.is_nonblocking() => return Err(error),
                         Err(error) => context.sleep(shortage.pause_for(error)?)?,
                     }

@@ -4,7 +4,7 @@ use super::addr::{ToSocketAddrs, each_addr};
 use super::common::{common_calls, conversions, descriptors};
 use super::shortage::Shortage;
 use super::tcp_stream::TcpStream;
-use crate::sched::{Side, Source};
+use crate::sched::{Side, Source, spread_next};
 use crate::sys::socket::{self, View};
 use crate::wait::WaitKind;
 use std::fmt;
@@ -91,7 +91,10 @@ impl TcpListener {
         loop {
             let accepted = self.source.run(Side::Read, WaitKind::Accept, || socket::accept(fd));
             match accepted {
-                Ok((fd, addr)) => return Ok((TcpStream::fresh(fd), addr)),
+                Ok((fd, addr)) => {
+                    spread_next();
+                    return Ok((TcpStream::fresh(fd), addr));
+                }
                 Err(error) if self.source.is_nonblocking() => return Err(error),
                 Err(error) => crate::everyday::sleep(shortage.pause_for(error)?),
             }

@@ -4,7 +4,7 @@ use super::common::{self, common_calls, conversions, descriptors, timeouts};
 use super::shortage::Shortage;
 use super::stream::stream_io;
 use crate::everyday::blocking;
-use crate::sched::{Side, Source};
+use crate::sched::{Side, Source, spread_next};
 use crate::sys::socket::{self, View};
 use crate::wait::WaitKind;
 use std::fmt;
@@ -154,7 +154,10 @@ impl UnixListener {
         let mut shortage = Shortage::new();
         loop {
             match self.source.run(Side::Read, WaitKind::Accept, || view.accept()) {
-                Ok((stream, addr)) => return Ok((stream.into(), addr)),
+                Ok((stream, addr)) => {
+                    spread_next();
+                    return Ok((stream.into(), addr));
+                }
                 Err(error) if self.source.is_nonblocking() => return Err(error),
                 Err(error) => crate::everyday::sleep(shortage.pause_for(error)?),
             }

@@ -160,6 +160,15 @@ pub(crate) fn abort_if_told(payload: &Box<dyn Any + Send>) {
     }
 }
 
+/// This goroutine has accepted a connection: the next that it spawns is to be where there is room.
+pub(crate) fn spread_next() {
+    if here::current().is_some()
+        && let Some(here) = here::Here::get()
+    {
+        here.spread_next();
+    }
+}
+
 /// Who runs here: the goroutine, or else the thread.
 pub(crate) fn identity() -> Arc<Identity> {
     here::current().map_or_else(Identity::of_os_thread, started::Started::identity)

@@ -82,6 +82,7 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
         runtime,
         seen: runtime.processors.iter().map(|_| Seen::default()).collect(),
         overdue: Overdue::new(runtime),
+        gifts: Vec::new(),
         trimmer: Trimmer::new(runtime),
         quiet_since: None,
         last_progress: 0,
@@ -102,6 +103,8 @@ struct Watch {
     runtime: &'static Runtime,
     seen: Box<[Seen]>,
     overdue: Overdue,
+    /// By the worker's index: when it was first seen with gifts that it has not taken in since.
+    gifts: Vec<Seen>,
     trimmer: Trimmer,
     quiet_since: Option<u64>,
     /// The turns that goroutines had had at the last look.
@@ -123,6 +126,7 @@ impl Watch {
             }
             self.fire_late_timers(now);
             self.look_at_late_pollers(now);
+            self.look_at_gifts(now);
             self.trimmer.step(now);
             if stuck {
                 (interval, calm) = (SHORTEST, 0);
@@ -198,6 +202,24 @@ impl Watch {
         for worker in self.runtime.workers() {
             if worker.timers().earliest() < now.saturating_sub(LATE) {
                 worker.timers().fire(now, Wake::deliver);
+            }
+        }
+    }
+
+    /// Takes gifts back from workers that do not move.
+    fn look_at_gifts(&mut self, now: u64) {
+        for worker in self.runtime.workers().into_iter().filter(|worker| worker.has_gifts()) {
+            let (index, progress) = (worker.index(), worker.progress());
+            if self.gifts.len() <= index {
+                self.gifts.resize_with(index + 1, Seen::default);
+            }
+            let seen = &mut self.gifts[index];
+            // Seen like that the last time, and not long ago for another gift.
+            if seen.owner != Some(index) || seen.progress != progress {
+                *seen = Seen { owner: Some(index), progress, since: now };
+            } else if now - seen.since >= SUSPICIOUS {
+                seen.owner = None;
+                self.runtime.reclaim_gifts(worker);
             }
         }
     }

@@ -240,7 +240,7 @@ impl Runtime {
     }
 
     /// Starts a worker's thread. If that fails, the assignment is undone.
-    fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
+    pub(super) fn start_worker(&self, assignment: Assignment) -> io::Result<()> {
         self.start_thread(move |here| here.work(Some(assignment))).inspect_err(|_| {
             self.idle.give_back(assignment.processor);
             if assignment.searching {

@@ -13,16 +13,17 @@
 //!
 //! # Who may touch what
 //!
-//! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead; here are the worker's record, and what
-//! others and its own goroutines ask of it.)
+//! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead, `gifts`
+//! spreads connections; here are the worker's record, and what others and its own goroutines ask of it.)
 //!
 //! | field | who |
 //! |---|---|
 //! | `own` | the worker's thread only, by way of a [`Here`]: its loop, and its goroutines while they run |
-//! | `inbox`, `parker`, `timers`, `errands` | anyone |
+//! | `inbox`, `gifts`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
 
+mod gifts;
 mod host;
 mod rest;
 mod turns;
@@ -54,6 +55,9 @@ pub(crate) struct Worker {
     index: usize,
     runtime: &'static Runtime,
     inbox: CachePadded<Inbox<Started>>,
+    /// Fresh goroutines that are to be at home here: see `gifts`.
+    gifts: Inbox<Goroutine>,
+    given: AtomicUsize,
     parker: CachePadded<Parker>,
     /// Of the goroutines at home.
     timers: CachePadded<Timers>,
@@ -105,6 +109,8 @@ struct Own {
     tick: Cell<u32>,
     processor: Cell<Option<usize>>,
     searching: Cell<bool>,
+    /// Whether the next goroutine that is spawned here is to go where there are fewest.
+    spreads: Cell<bool>,
     pool: UnsafeCell<StackPool>,
     ids: Cell<(u64, u64)>,
     panics: Cell<PanicWord>,
@@ -119,6 +125,8 @@ impl Worker {
             index,
             runtime,
             inbox: CachePadded::new(Inbox::new()),
+            gifts: Inbox::new(),
+            given: AtomicUsize::new(0),
             parker: CachePadded::new(Parker::new()),
             timers: CachePadded::new(Timers::new()),
             poller: OnceLock::new(),
@@ -141,6 +149,7 @@ impl Worker {
                 tick: Cell::new(0),
                 processor: Cell::new(None),
                 searching: Cell::new(false),
+                spreads: Cell::new(false),
                 pool: UnsafeCell::new(StackPool::new()),
                 ids: Cell::new((0, 0)),
                 panics: Cell::new(PanicWord::unknown()),
@@ -209,7 +218,7 @@ impl Worker {
     }
 
     pub(super) fn inbox_is_empty(&self) -> bool {
-        self.inbox.is_empty()
+        self.inbox.is_empty() && !self.has_gifts()
     }
 
     /// Its poller, if it has one.
@@ -389,6 +398,12 @@ impl Here {
     pub(super) fn push_fresh(self, goroutine: NonNull<Goroutine>) {
         bump(&self.spawned);
         let runtime = self.runtime;
+        if self.own.spreads.get() {
+            self.own.spreads.set(false);
+            if self.give_away(goroutine) {
+                return;
+            }
+        }
         match self.enter() {
             Some(entered) => {
                 let queue = entered.queue();

@@ -87,7 +87,7 @@ impl Here {
         runtime.idle.lie_down(Bed(self.worker()), processor, self.own.searching.take());
         // Work that nobody has a processor for is not ours to look after: those who have them will.
         let work = runtime.idle.any_idle() && runtime.has_spare_work();
-        if work || !self.inbox.is_empty() || self.has_errands.load(Ordering::SeqCst) {
+        if work || !self.inbox_is_empty() || self.has_errands.load(Ordering::SeqCst) {
             self.parker.get_up();
             self.get_up();
             self.do_errands();
@@ -123,7 +123,7 @@ impl Here {
         }
         self.watch_timers(after);
         self.do_errands();
-        let idle = !mail && self.inbox.is_empty() && self.own.next.get().is_none();
+        let idle = !mail && self.inbox_is_empty() && self.own.next.get().is_none();
         if surplus && until == NEVER && idle && after - before >= RETIREMENT.as_nanos() as u64 {
             return self.retire();
         }
@@ -178,7 +178,7 @@ impl Here {
         let thorough = patience >= SEARCH || runtime.cpus == 1;
         let before = if thorough { runtime.progress_of_owners() } else { Vec::new() };
         loop {
-            if !self.inbox.is_empty() {
+            if !self.inbox_is_empty() {
                 return Search::Home;
             }
             if let Some(goroutine) = self.pop_injector().or_else(|| self.steal()) {
@@ -211,7 +211,7 @@ impl Here {
             return false;
         }
         let begun = runtime.clock.now();
-        while self.inbox.is_empty() {
+        while self.inbox_is_empty() {
             let now = runtime.clock.now();
             if self.watch_timers(now) {
                 return true;

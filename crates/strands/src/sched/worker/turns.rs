@@ -74,7 +74,7 @@ impl Here {
     pub(super) fn pick(self) -> Option<Task> {
         let tick = self.own.tick.get().wrapping_add(1);
         self.own.tick.set(tick);
-        let nothing_arrived = self.inbox.is_empty();
+        let nothing_arrived = self.inbox_is_empty();
         if nothing_arrived
             && !tick.is_multiple_of(TIMERS_EVERY)
             && let Some(next) = self.take_next()
@@ -108,6 +108,9 @@ impl Here {
         let mut arrived = self.inbox.drain();
         // SAFETY: `own` is this thread's, and nobody holds a reference to the list.
         unsafe { (*self.own.home.get()).append(&mut arrived) };
+        if self.has_gifts() {
+            self.take_gifts();
+        }
     }
 
     /// The goroutine that was woken last, unless too many of its kind have run in a row.
@@ -237,7 +240,7 @@ impl Here {
     /// A goroutine to start here. One whose like are known to hold their threads goes to a thread of its own
     /// instead, if there is one: see `offenders`.
     #[inline]
-    fn keep(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
+    pub(super) fn keep(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
         if self.runtime.offenders.any() {
             self.keep_well_behaved(goroutine)
         } else {
@@ -260,7 +263,7 @@ impl Here {
 
     /// Gives a fresh goroutine a stack, and makes it at home here.
     #[inline(always)]
-    fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
+    pub(super) fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
         self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // SAFETY: fresh and just popped: alive.
         let class = unsafe { goroutine.as_ref() }.class();
