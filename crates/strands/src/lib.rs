@@ -34,7 +34,9 @@
 //! a wait: the goroutine that would release it may be behind the one that blocks their thread on it. The locks of
 //! [`sync`] may.
 //! Computing for long, or blocking the thread, holds up the goroutines that are at home on it (and no
-//! others); [`blocking`] is for calls of which one knows it.
+//! others); [`blocking`] is for calls of which one knows it. Goroutines from a place that is known for it start on
+//! threads of their own: the first of them is seen to, and said on stderr (see
+//! [`Config::advice`](runtime::Config::advice)).
 //!
 //! # What differs from Go
 //!
