@@ -3,6 +3,12 @@
 //! The token follows std's `park`: one token at most, `unpark` leaves it, `park` takes it or waits for
 //! it. It is built on the seam, so it serves goroutines and threads alike.
 
+#[cfg(not(loom))]
+mod bell;
+
+#[cfg(not(loom))]
+pub(crate) use bell::Bell;
+
 use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, WaitKind, Waiter};
 use std::fmt;
 use std::num::NonZeroU64;

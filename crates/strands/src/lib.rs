@@ -24,7 +24,9 @@
 //!   runtime starts with the first `go`, and the process ends when `main` returns.
 //! * A [`context`] tells those who work for somebody when their work is no longer wanted. [`try_scope`] and
 //!   [`sync::Group`] are for goroutines that may fail, [`goroutine_local!`] for values of which each has its own.
-//! * There is no `async`, no `unsafe` to call, and `go` asks of its closure what
+//! * [`io`], [`fs`] and [`process`] are shaped as std's; what waits blocks the goroutine. [`task`] is the bridge to
+//!   async code: a goroutine waits for a future, futures run beside goroutines, and hyper serves on them.
+//! * There is no `async` to write, no `unsafe` to call, and `go` asks of its closure what
 //!   [`std::thread::spawn`] asks.
 //!
 //! # What differs from threads
@@ -76,11 +78,17 @@ pub mod context;
 #[cfg(not(loom))]
 mod everyday;
 #[cfg(not(loom))]
+pub mod fs;
+#[cfg(not(loom))]
 mod group;
+#[cfg(not(loom))]
+pub mod io;
 #[cfg(not(loom))]
 pub mod local;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(not(loom))]
+pub mod process;
 #[cfg(not(loom))]
 pub mod runtime;
 #[cfg(not(loom))]
@@ -92,6 +100,8 @@ mod structured;
 #[cfg(not(loom))]
 mod switch;
 #[cfg(not(loom))]
+pub mod task;
+#[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
 pub mod time;
@@ -100,6 +110,7 @@ pub mod time;
 #[cfg(loom)]
 mod sched {
     pub(crate) mod bedtime;
+    pub(crate) mod future_state;
     pub(crate) mod idle;
     pub(crate) mod parker;
 }

@@ -29,8 +29,13 @@ const MAP: &[(&str, &[&str])] = &[
         "context",
         &["channel", "everyday", "identity", "sched", "selection", "sync", "sys", "thread", "wait"],
     ),
+    ("fs", &["everyday", "sched"]),
+    // `fs` and `process` for their types, between which `copy` copies.
+    ("io", &["everyday", "fs", "net", "process", "sched", "sync", "sys", "thread", "wait"]),
+    ("process", &["everyday", "io", "sched", "sys", "task", "wait"]),
     ("group", &["channel", "context", "everyday", "wait"]),
     ("local", &["sched"]),
+    ("task", &["identity", "io", "net", "process", "sched", "thread", "time", "wait"]),
     ("net", &["context", "everyday", "sched", "selection", "sys", "wait"]),
     ("structured", &["context", "everyday", "thread", "wait"]),
     ("lib", &["everyday", "selection", "structured", "thread"]),

@@ -7,14 +7,13 @@
 use super::{Context, ContextError, RecvContextError, SendContextError};
 use crate::channel::{Receiver, Sender};
 use crate::everyday::yield_now;
-use crate::identity::ParkToken;
+use crate::identity::Bell;
 use crate::selection::{self, Arm, Until};
 use crate::thread::{JoinHandle, ScopedJoinHandle};
 use crate::wait::{Reason, WaitKind};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{self, Poll, Wake, Waker};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 impl Context {
@@ -99,8 +98,8 @@ impl Context {
     /// ```
     pub fn run<F: Future>(&self, future: F) -> Result<F::Output, ContextError> {
         self.check()?;
-        let bell = Arc::new(Bell(ParkToken::new()));
-        let waker = Waker::from(Arc::clone(&bell));
+        let bell = Bell::new();
+        let waker = bell.waker();
         let mut context = task::Context::from_waker(&waker);
         let mut future = pin!(future);
         let mut done = pin!(self.done().recv_async());
@@ -111,21 +110,8 @@ impl Context {
             if done.as_mut().poll(&mut context).is_ready() {
                 return Err(self.error_that_is());
             }
-            bell.0.park(Reason::on(WaitKind::Select, 2), None);
+            bell.wait(Reason::on(WaitKind::Select, 2));
         }
-    }
-}
-
-/// Rung by whatever a future waits for.
-struct Bell(ParkToken);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
     }
 }
 

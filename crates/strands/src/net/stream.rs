@@ -93,6 +93,11 @@ macro_rules! stream_io {
                 std::future::poll_fn(|cx| self.poll_write(cx, buffer)).await
             }
 
+            /// For those who have the kernel move its bytes.
+            pub(crate) fn source(&self) -> &Source {
+                &self.source
+            }
+
             pub(crate) fn poll_read(
                 &self,
                 cx: &mut task::Context<'_>,
@@ -100,6 +105,17 @@ macro_rules! stream_io {
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
                 self.source.poll_read(buffer.len(), cx, || socket::receive(fd, buffer))
+            }
+
+            /// As `poll_read`; the bytes that were read are initialised.
+            #[cfg(feature = "hyper")]
+            pub(crate) fn poll_read_uninit(
+                &self,
+                cx: &mut task::Context<'_>,
+                buffer: &mut [std::mem::MaybeUninit<u8>],
+            ) -> Poll<io::Result<usize>> {
+                let fd = self.source.fd();
+                self.source.poll_read(buffer.len(), cx, || socket::receive_uninit(fd, buffer))
             }
 
             pub(crate) fn poll_write(

@@ -39,7 +39,6 @@ impl<T: Linked, const N: usize> RunQueue<T, N> {
         RunQueue { next: AtomicPtr::new(ptr::null_mut()), ring: Ring::new() }
     }
 
-    #[cfg(test)]
     /// Adds `node` at the back; half of the ring moves to `injector` if it is full.
     ///
     /// # Safety

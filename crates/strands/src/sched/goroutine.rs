@@ -39,6 +39,7 @@
 //! | `DETACHED` | runs, the handle is gone | freed by the goroutine |
 //! | `ENDED` | the result is in `body`, the goroutine is done with the record | freed by the handle |
 
+use super::future::Cancelled;
 use super::here::Here;
 use super::locals::{Locals, Owner};
 use super::offenders::Site;
@@ -46,7 +47,7 @@ use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::Class;
 use crate::sys;
-use crate::wait::{FIRST_FREE, Waiter};
+use crate::wait::{self, FIRST_FREE, Waiter};
 use std::alloc::Layout;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -94,14 +95,15 @@ pub(super) const WAKER_TAG: usize = 4;
 /// The claim token of a join: the goroutine has ended.
 const JOINED: usize = FIRST_FREE;
 
-struct Vtable {
-    /// Runs the closure to its end, on the goroutine's own stack. In the cell is the record, until it must not
-    /// be touched any more.
-    run: unsafe fn(NonNull<Goroutine>, &Cell<*const Goroutine>),
+pub(super) struct Vtable {
+    /// Runs the closure to its end, or a future as far as it goes, on the goroutine's own stack. In the cell is
+    /// the record, until it must not be touched any more. If it is there still when this returns, it is a future
+    /// that has to be polled again: see `future`.
+    pub(super) run: unsafe fn(NonNull<Goroutine>, &Cell<*const Goroutine>),
     /// Frees the record, whose result has been taken or dropped.
-    free: unsafe fn(NonNull<Goroutine>),
+    pub(super) free: unsafe fn(NonNull<Goroutine>),
     /// Where the result is, from the record's start.
-    result_offset: usize,
+    pub(super) result_offset: usize,
 }
 
 /// The heap record with its tail.
@@ -178,45 +180,8 @@ where
         }
         // SAFETY: read out once, here.
         let completion = unsafe { ManuallyDrop::take(&mut *(*this).completion.get()) };
-        // SAFETY: alive until the swap below, and it is the goroutine itself that ends them.
-        unsafe { (*this).head.locals.end() };
-        // What user code may still run below (a waker, a result's drop) finds no record.
-        own.set(ptr::null());
-        // Ordering: Release hands the result to the handle's owner, who reads `join` with Acquire;
-        // Acquire makes the waiter's frame, the waker or the owner's last accesses visible to us.
-        // SAFETY: alive until this swap at least.
-        let former = unsafe { (*this).head.join.swap(ENDED, Ordering::AcqRel) };
-        match former {
-            // The record belongs to the handle now: not a word to it any more.
-            OPEN => {}
-            DETACHED => {
-                // SAFETY: the handle is gone, so the result and the record are ours.
-                unsafe {
-                    drop_result::<T>(head);
-                    Self::free(head);
-                }
-            }
-            waker if waker & WAKER_TAG != 0 => {
-                // SAFETY: whoever swaps a tagged word out owns the box.
-                let waker = unsafe { waker_from(waker) };
-                // It is the user's code, and nobody is left to take its panic: the hook has printed it.
-                // The payload stays, since dropping it might panic again.
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                    std::mem::forget(payload);
-                }
-            }
-            waiter => {
-                let waiter = ptr::with_exposed_provenance::<Waiter>(waiter);
-                // SAFETY: the joiner waits until claimed, and only we claim it; its frame stays until
-                // the wake that follows.
-                let wake = unsafe {
-                    let claimed = (*waiter).try_claim(JOINED);
-                    debug_assert!(claimed, "nobody else claims a joiner");
-                    (*waiter).finish()
-                };
-                wake.deliver();
-            }
-        }
+        // SAFETY: alive, and its result is in the body.
+        unsafe { hand_over::<T>(head, own) };
         completion.complete(panicked);
     }
 
@@ -225,8 +190,52 @@ where
     unsafe fn free(head: NonNull<Goroutine>) {
         // SAFETY: the caller's promise; `new` allocated it with this layout.
         unsafe {
-            drop_identity(head.as_ref().identity.load(Ordering::Acquire));
+            head.as_ref().drop_identity();
             std::alloc::dealloc(head.as_ptr().cast(), Layout::new::<Self>());
+        }
+    }
+}
+
+/// Ends the goroutine's values, and gives record and result to whoever is to have them.
+///
+/// # Safety
+/// Called once, by the goroutine itself, whose result is of `T` and in its body. The record must not be touched
+/// after this.
+#[inline]
+pub(super) unsafe fn hand_over<T>(head: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
+    // SAFETY: alive until the swap below, and it is the goroutine itself that ends them.
+    unsafe { head.as_ref().locals.end() };
+    // What user code may still run below (a waker, a result's drop) finds no record.
+    own.set(ptr::null());
+    // Ordering: Release hands the result to the handle's owner, who reads `join` with Acquire;
+    // Acquire makes the waiter's frame, the waker or the owner's last accesses visible to us.
+    // SAFETY: alive until this swap at least.
+    let former = unsafe { head.as_ref().join.swap(ENDED, Ordering::AcqRel) };
+    match former {
+        // The record belongs to the handle now: not a word to it any more.
+        OPEN => {}
+        DETACHED => {
+            // SAFETY: the handle is gone, so the result and the record are ours.
+            unsafe {
+                drop_result::<T>(head);
+                Goroutine::free(head);
+            }
+        }
+        waker if waker & WAKER_TAG != 0 => {
+            // It is the user's code, and nobody is left to take its panic: the hook has printed it.
+            // SAFETY: whoever swaps a tagged word out owns the box.
+            wait::wake_future(Some(unsafe { waker_from(waker) }));
+        }
+        waiter => {
+            let waiter = ptr::with_exposed_provenance::<Waiter>(waiter);
+            // SAFETY: the joiner waits until claimed, and only we claim it; its frame stays until
+            // the wake that follows.
+            let wake = unsafe {
+                let claimed = (*waiter).try_claim(JOINED);
+                debug_assert!(claimed, "nobody else claims a joiner");
+                (*waiter).finish()
+            };
+            wake.deliver();
         }
     }
 }
@@ -253,26 +262,10 @@ where
             format!("no memory for a goroutine's record of {} bytes", layout.size()),
         ));
     };
-    let identity = match traits.name {
-        None => ptr::null_mut(),
-        name => {
-            let identity = Identity::new(ThreadId::of_goroutine(traits.id), name);
-            Arc::into_raw(Arc::new(identity)).cast_mut()
-        }
-    };
     // SAFETY: freshly allocated with this layout.
     unsafe {
         packet.write(Packet {
-            head: Goroutine {
-                link: Link::new(),
-                vtable: const { &Packet::<F, T, C>::VTABLE },
-                join: AtomicUsize::new(OPEN),
-                id: traits.id,
-                birth: traits.birth,
-                identity: AtomicPtr::new(identity),
-                locals: Owner::new(traits.locals),
-                class: traits.class,
-            },
+            head: Goroutine::new(const { &Packet::<F, T, C>::VTABLE }, traits),
             body: UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) }),
             completion: UnsafeCell::new(ManuallyDrop::new(completion)),
         });
@@ -281,6 +274,26 @@ where
 }
 
 impl Goroutine {
+    pub(super) fn new(vtable: &'static Vtable, traits: Traits) -> Goroutine {
+        let identity = match traits.name {
+            None => ptr::null_mut(),
+            name => {
+                let identity = Identity::new(ThreadId::of_goroutine(traits.id), name);
+                Arc::into_raw(Arc::new(identity)).cast_mut()
+            }
+        };
+        Goroutine {
+            link: Link::new(),
+            vtable,
+            join: AtomicUsize::new(OPEN),
+            id: traits.id,
+            birth: traits.birth,
+            identity: AtomicPtr::new(identity),
+            locals: Owner::new(traits.locals),
+            class: traits.class,
+        }
+    }
+
     /// Runs the goroutine from its first instruction to its last.
     ///
     /// # Safety
@@ -305,6 +318,16 @@ impl Goroutine {
     pub(super) fn abort_for(&self, payload: &Box<dyn Any + Send>) -> ! {
         report_panic(self.id, self.identity(), self.birth, payload);
         std::process::abort();
+    }
+
+    /// # Safety
+    /// The record is about to be freed, and nobody else has it.
+    pub(super) unsafe fn drop_identity(&self) {
+        let identity = self.identity.load(Ordering::Acquire);
+        if !identity.is_null() {
+            // SAFETY: the record's own count of an `Arc`, given up here.
+            drop(unsafe { Arc::from_raw(identity.cast_const()) });
+        }
     }
 
     /// Its `goroutine_local!`s. For the goroutine itself.
@@ -367,15 +390,6 @@ impl Goroutine {
 }
 
 /// # Safety
-/// `identity` is null or the record's own count of an `Arc`, given up here.
-unsafe fn drop_identity(identity: *mut Identity) {
-    if !identity.is_null() {
-        // SAFETY: the caller's promise.
-        drop(unsafe { Arc::from_raw(identity.cast_const()) });
-    }
-}
-
-/// # Safety
 /// `word` was swapped out of a `join` word with its tag.
 pub(super) unsafe fn waker_from(word: usize) -> Waker {
     let boxed = ptr::with_exposed_provenance_mut::<Waker>(word & !WAKER_TAG);
@@ -392,12 +406,18 @@ pub(super) unsafe fn drop_result<T>(head: NonNull<Goroutine>) {
     let result = unsafe { take_result::<T>(head) };
     // SAFETY: alive.
     let goroutine = unsafe { head.as_ref() };
-    if let Err(payload) = &result {
+    if let Err(payload) = &result
+        && !payload.is::<Cancelled>()
+    {
         report_panic(goroutine.id, goroutine.identity(), goroutine.birth, payload);
     }
-    // A result whose `Drop` panics has nowhere to take that: std aborts here too.
+    drop_or_abort(result, goroutine);
+}
+
+/// Drops a result. If that panics there is nowhere to take it: std aborts here too.
+pub(super) fn drop_or_abort<T>(result: T, of: &Goroutine) {
     if catch_unwind(AssertUnwindSafe(|| drop(result))).is_err() {
-        let (id, birth) = (goroutine.id, goroutine.birth);
+        let (id, birth) = (of.id, of.birth);
         let what = format!("dropping the result of goroutine {id} (born at {birth}) panicked");
         sys::say(format!("strands: {what}, aborting\n").as_bytes());
         std::process::abort();

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `goroutine`, `started` | a goroutine's two records, from birth to end |
 //! | `spawn`, `join` | making goroutines, and the handle's side |
+//! | `future`, `future_state` | futures that workers run, a poll at a time |
 //! | `locals` | values per goroutine, and their inheritance |
 //! | `worker` | the loop: what runs next, searching, sleeping |
 //! | `processor` | the right to take fresh work, and how it is taken away |
@@ -69,6 +70,8 @@ pub(crate) mod bedtime;
 mod blocking;
 mod census;
 mod clock;
+mod future;
+pub(crate) mod future_state;
 mod goroutine;
 mod here;
 mod hosts;
@@ -93,6 +96,8 @@ mod worker;
 pub(crate) use alarms::AlarmFuture;
 pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
+pub use future::Cancelled;
+pub(crate) use future::{FutureRef, spawn_future};
 pub(crate) use goroutine::Completion;
 pub(crate) use join::Join;
 pub(crate) use poller::{Place, Side, Source};
@@ -158,6 +163,11 @@ pub(crate) fn abort_if_told(payload: &Box<dyn Any + Send>) {
     {
         record.abort_for(payload);
     }
+}
+
+/// Whether a goroutine runs here, and no plain thread.
+pub(crate) fn is_goroutine() -> bool {
+    here::current().is_some()
 }
 
 /// This goroutine has accepted a connection: the next that it spawns is to be where there is room.

@@ -21,7 +21,7 @@ use super::parker::Parker;
 use super::runtime::Runtime;
 use super::trimmer::Trimmer;
 use super::worker::Worker;
-use super::{census, poller, trimmer};
+use super::{census, future, poller, trimmer};
 use crate::sys;
 use crate::sys::epoll::Events;
 use crate::wait::Wake;
@@ -237,7 +237,7 @@ impl Watch {
             poller.look(&mut events, now);
             let mut foreign = Vec::new();
             poller::handle(&events, |wake| {
-                if wake.is_foreign() {
+                if future::is_foreign(&wake) {
                     foreign.push(wake);
                 } else {
                     wake.deliver();

@@ -30,6 +30,8 @@ pub(crate) enum Turn {
     Yielded,
     /// It has ended, and this was its stack.
     Ended(Slot),
+    /// It is a future that was polled in vain, and this was its stack.
+    Paused(Slot, NonNull<Goroutine>),
 }
 
 /// The record at the top of a started goroutine's stack.
@@ -215,7 +217,14 @@ impl Started {
                 self.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
                 Turn::Yielded
             }
-            Switch::Ended => Turn::Ended(self.end()),
+            Switch::Ended => {
+                let slot = self.end();
+                // Who has ended has forgotten its record; a future that has to be polled again has not.
+                match NonNull::new(self.goroutine.get().cast_mut()) {
+                    None => Turn::Ended(slot),
+                    Some(future) => Turn::Paused(slot, future),
+                }
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod host;
 mod rest;
 mod turns;
 
+use super::future;
 use super::goroutine::Goroutine;
 use super::here::Here;
 use super::idle::{Assignment, Sleeper};
@@ -348,7 +349,7 @@ impl Here {
         let next = self.own.next.take();
         let mut foreign = Vec::new();
         let any = poller::handle(events, |wake| {
-            if wake.is_foreign() {
+            if future::is_foreign(&wake) {
                 foreign.push(wake);
                 return;
             }
@@ -415,6 +416,31 @@ impl Here {
             }
             // We are blocked for too long, or surplus: others will run it.
             None => runtime.inject(goroutine),
+        }
+    }
+
+    /// Takes in a future that has been woken, to run next.
+    pub(super) fn push_woken(self, future: NonNull<Goroutine>) {
+        let runtime = self.runtime;
+        match self.enter() {
+            Some(entered) => {
+                let queue = entered.queue();
+                // SAFETY: entered: we are the one producer. Whoever calls has scheduled it, so it is in no
+                // queue and stays, and anybody may poll it (its future is `Send`).
+                unsafe { queue.push_next(future, &runtime.injector) };
+                drop(entered);
+                runtime.announce_own(queue);
+            }
+            None => runtime.inject(future),
+        }
+    }
+
+    /// Takes in a future that wants another turn, behind all others.
+    pub(super) fn push_back(self, future: NonNull<Goroutine>) {
+        match self.enter() {
+            // SAFETY: as in `push_woken`.
+            Some(entered) => unsafe { entered.queue().push(future, &self.runtime.injector) },
+            None => self.runtime.inject(future),
         }
     }
 

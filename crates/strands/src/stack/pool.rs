@@ -81,6 +81,21 @@ impl StackPool {
         }
     }
 
+    /// Takes a stack back from a goroutine that will want one again, and leaves it the promise.
+    #[inline]
+    pub(crate) fn give_lent(&mut self, stacks: &Stacks, slot: Slot) {
+        let class = slot.class();
+        let shelf = &mut self.shelves[class.index()];
+        if shelf.spare > 0 {
+            // The slot is covered by a promise of ours from now on.
+            shelf.spare -= 1;
+            shelf.slots.push(slot);
+        } else {
+            // We have none to cover it with. `take` left one, so it was used since, or spilled.
+            stacks.put_back(class, std::iter::once(slot));
+        }
+    }
+
     /// Whether there is no stack in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.shelves.iter().all(|shelf| shelf.slots.is_empty())
@@ -179,6 +194,29 @@ mod tests {
 
     fn dense() -> Class {
         Class::for_size(64 << 10).unwrap()
+    }
+
+    #[test]
+    fn a_stack_that_is_lent_leaves_the_promise_with_its_borrower() {
+        let stacks = Stacks::new(GuardMode::Auto);
+        let class = dense();
+        stacks.reserve(class, 1).unwrap();
+        for spare in [0, 1] {
+            let mut pool = StackPool::new();
+            for _ in 0..3 {
+                let slot = pool.take(&stacks, class);
+                if spare == 1 {
+                    pool.reserve(&stacks, class).unwrap();
+                    pool.unreserve(&stacks, class);
+                }
+                pool.give_lent(&stacks, slot);
+                let shelf = &pool.shelves[class.index()];
+                assert_eq!(stacks.promised(class), 1 + shelf.promises());
+            }
+            pool.drain(&stacks);
+            assert_eq!(stacks.promised(class), 1, "the borrower's");
+        }
+        stacks.unreserve(class, 1);
     }
 
     #[test]

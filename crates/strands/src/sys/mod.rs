@@ -3,11 +3,14 @@
 //! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, `symbols` and `trace`
 //! aside.
 
+pub(crate) mod copy;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod notify;
+pub(crate) mod pipe;
 pub(crate) mod probe;
+pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod symbols;

@@ -184,6 +184,18 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize
     })
 }
 
+/// [`receive`] into memory that need not hold anything yet; the bytes that were received are initialised.
+#[cfg(feature = "hyper")]
+pub(crate) fn receive_uninit(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [MaybeUninit<u8>],
+) -> io::Result<usize> {
+    // SAFETY: the buffer is live and writable.
+    counted(unsafe {
+        libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    })
+}
+
 /// Sends without waiting, whatever the descriptor's mode, and without a signal if nobody listens.
 #[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, buffer: &[u8]) -> io::Result<usize> {

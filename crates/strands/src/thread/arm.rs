@@ -19,7 +19,7 @@ pub struct JoinArm<'a, T> {
 }
 
 impl<'a, T> JoinArm<'a, T> {
-    pub(super) fn new(join: &'a mut Join<T>) -> JoinArm<'a, T> {
+    pub(crate) fn new(join: &'a mut Join<T>) -> JoinArm<'a, T> {
         assert!(!join.is_taken(), "a goroutine was joined twice");
         JoinArm { join: RefCell::new(join), signal: Cell::new(None) }
     }

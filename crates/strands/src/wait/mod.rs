@@ -367,11 +367,14 @@ impl Wake {
         Wake(Woken::Future(Some(waker)))
     }
 
-    /// Whether it runs other people's code.
+    /// The waker that it calls, which may be other people's code.
     #[cfg(not(loom))]
     #[inline]
-    pub(crate) fn is_foreign(&self) -> bool {
-        matches!(self.0, Woken::Future(_))
+    pub(crate) fn waker(&self) -> Option<&Waker> {
+        match &self.0 {
+            Woken::Future(waker) => waker.as_ref(),
+            _ => None,
+        }
     }
 
     /// Wakes the task. Call it with no lock held: it may enter the kernel, or an executor.

@@ -26,17 +26,19 @@ pub(crate) enum WaitKind {
     Barrier,
     Semaphore,
     WaitGroup,
+    Future,
     IoRead,
     IoWrite,
     Accept,
     Connect,
+    Child,
 }
 
 impl WaitKind {
     /// The kind that was stored as `byte`.
     pub(crate) fn from_byte(byte: u8) -> WaitKind {
         use WaitKind::*;
-        const ALL: [WaitKind; 22] = [
+        const ALL: [WaitKind; 24] = [
             Running,
             Runnable,
             Send,
@@ -55,10 +57,12 @@ impl WaitKind {
             Barrier,
             Semaphore,
             WaitGroup,
+            Future,
             IoRead,
             IoWrite,
             Accept,
             Connect,
+            Child,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte).unwrap_or(Running)
     }
@@ -109,10 +113,12 @@ impl fmt::Display for WaitKind {
             WaitKind::Barrier => "barrier",
             WaitKind::Semaphore => "semaphore acquire",
             WaitKind::WaitGroup => "wait group",
+            WaitKind::Future => "future",
             WaitKind::IoRead => "io read",
             WaitKind::IoWrite => "io write",
             WaitKind::Accept => "accept",
             WaitKind::Connect => "connect",
+            WaitKind::Child => "child process",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! A worker's loop: what runs next, and running it.
 
+use super::super::future;
 use super::super::goroutine::Goroutine;
 use super::super::here::Here;
 use super::super::hosts::Guest;
@@ -233,6 +234,16 @@ impl Here {
                 self.residents.store(self.residents.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
                 // SAFETY: `own` is this thread's, and no reference to the pool is held.
                 unsafe { (*self.own.pool.get()).give(&self.runtime.stacks, slot) };
+            }
+            Turn::Paused(slot, goroutine) => {
+                self.residents.store(self.residents.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+                // Before anybody may start it again, since it will ask for a stack by the same promise.
+                // SAFETY: as above.
+                unsafe { (*self.own.pool.get()).give_lent(&self.runtime.stacks, slot) };
+                // SAFETY: a future, polled just now by its one runner, which we are.
+                if unsafe { future::pause(goroutine) } {
+                    self.push_back(goroutine);
+                }
             }
         }
     }
