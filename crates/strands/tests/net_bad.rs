@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 mod child;
+mod process;
 mod waiting;
 
 use child::Child;
@@ -381,16 +382,20 @@ fn nine_thousand_connections_on_a_few_threads() {
 
 #[test]
 fn who_waits_for_a_socket_is_not_deadlocked() {
-    let ended = Child::of("who_waits_for_a_socket_is_not_deadlocked").run(|| {
-        // Nobody here will ever write, and everybody waits: but a socket is the world's.
+    // Nobody in this process can go on, and its one thread that is none of the runtime's waits for a goroutine. But
+    // the other end of the socket is somebody else's.
+    let program = process::stage(|| {
         let (one, other) = UnixStream::pair().unwrap();
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("0.7")
+            .stdout(std::os::fd::OwnedFd::from(one))
+            .spawn()
+            .unwrap();
         let reader = strands::go(move || (&other).read(&mut [0; 4]).unwrap());
-        let ender = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(700));
-            drop(one);
-        });
         assert_eq!(reader.join().unwrap(), 0);
-        ender.join().unwrap();
+        sleeper.wait().unwrap();
     });
-    ended.assert_success();
+    if let Some(program) = program {
+        program.run().succeeded();
+    }
 }
