@@ -351,10 +351,14 @@ fn nine_thousand_connections_on_a_few_threads() {
         let (done, all_done) = strands::channel::bounded::<()>(0);
         let gate = std::sync::Arc::new(strands::sync::WaitGroup::new());
         gate.add(COUNT);
+        // No more at a time than the listener's queue holds: the kernel resets what waits too long for a place in it.
+        let queue = std::sync::Arc::new(strands::sync::Semaphore::new(64));
         let peers: Vec<_> = (0..COUNT)
             .map(|n| {
                 let (all_done, gate) = (all_done.clone(), std::sync::Arc::clone(&gate));
+                let queue = std::sync::Arc::clone(&queue);
                 strands::go(move || {
+                    let permit = queue.acquire();
                     let mut stream = TcpStream::connect(addr).unwrap();
                     for round in 0..2_u64 {
                         let word = ((n as u64) << 8 | round).to_le_bytes();
@@ -363,6 +367,7 @@ fn nine_thousand_connections_on_a_few_threads() {
                         stream.read_exact(&mut back).unwrap();
                         assert_eq!(back, word);
                     }
+                    drop(permit);
                     gate.done();
                     // All are open at once.
                     assert!(all_done.recv().is_err());
