@@ -102,6 +102,14 @@ impl Running {
         fs::read_dir(directory).expect("it runs").count()
     }
 
+    /// Those of its descriptors that are connections, or listen for them.
+    pub(crate) fn sockets(&self) -> usize {
+        let directory = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        // What was closed meanwhile is none.
+        let links = directory.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     pub(crate) fn threads(&self) -> usize {
         let directory = format!("/proc/{}/task", self.pid());
         fs::read_dir(directory).expect("it runs").count()
