@@ -1,5 +1,7 @@
 //! Runs the built examples as child processes, and never waits forever for one.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::env;
 use std::io::Read;
 use std::path::PathBuf;

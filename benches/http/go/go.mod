@@ -1,0 +1,3 @@
+module strands-bench-http-go
+
+go 1.21
