@@ -113,6 +113,9 @@ mod sched {
     pub(crate) mod future_state;
     pub(crate) mod idle;
     pub(crate) mod parker;
+    pub(crate) mod roaming {
+        pub(crate) mod stage;
+    }
 }
 
 #[cfg(not(loom))]

@@ -85,6 +85,7 @@ mod panic_count;
 pub(crate) mod parker;
 mod poller;
 mod processor;
+mod roaming;
 mod runtime;
 mod spawn;
 mod started;
@@ -93,6 +94,7 @@ mod timers;
 mod trimmer;
 mod worker;
 
+pub use crate::config::Affinity;
 pub(crate) use alarms::AlarmFuture;
 pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
@@ -101,6 +103,7 @@ pub(crate) use future::{FutureRef, spawn_future};
 pub(crate) use goroutine::Completion;
 pub(crate) use join::Join;
 pub(crate) use poller::{Place, Side, Source};
+pub(crate) use roaming::{affinity_in_force, refused as roaming_refused};
 pub(crate) use runtime::Runtime;
 pub(crate) use spawn::{Order, spawn};
 
