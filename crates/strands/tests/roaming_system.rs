@@ -63,7 +63,7 @@ fn names_are_looked_up_and_programs_run_and_backtraces_taken() {
                 let output = Command::new("/bin/echo").arg("hello").output().unwrap();
                 assert_eq!(output.stdout, b"hello\n");
                 thread::yield_now();
-                std::thread::spawn(|| tid()).join().unwrap()
+                std::thread::spawn(tid).join().unwrap()
             })
         })
         .collect();
@@ -162,10 +162,10 @@ fn values_under_pthread_keys_are_its_own_and_destroyed_at_its_end() {
                     }
                 }
                 thread::yield_now();
-                // SAFETY: as above.
-                assert!(
-                    keys.iter().all(|key| !unsafe { libc::pthread_getspecific(*key) }.is_null())
-                );
+                for key in keys.iter() {
+                    // SAFETY: as above.
+                    assert!(!unsafe { libc::pthread_getspecific(*key) }.is_null());
+                }
             })
         })
         .collect();
