@@ -24,6 +24,7 @@ const MOST_THREADS: usize = 1_000_000;
 /// | [`max_threads`](Config::max_threads) | `STRANDS_MAXTHREADS` | 10,000 |
 /// | [`advice`](Config::advice) | `STRANDS_DEBUG=advice=off` | on |
 /// | [`panic`](Config::panic) | – | [`PanicPolicy::Keep`] |
+/// | [`affinity`](Config::affinity) | `STRANDS_AFFINITY` (`home` or `roaming`) | [`Affinity::Home`] |
 ///
 /// A malformed environment variable is named on stderr and ignored.
 ///
@@ -46,6 +47,41 @@ pub struct Config {
     max_threads: Option<usize>,
     advice: Option<bool>,
     panic: PanicPolicy,
+    affinity: Option<Affinity>,
+}
+
+/// Whether a goroutine that has started may change its OS thread.
+///
+/// A goroutine that has not started yet is taken by whichever thread is free, whatever its affinity.
+///
+/// | | `Home` | `Roaming` |
+/// |---|---|---|
+/// | once started it runs | on the thread that it started on | on whichever thread is free |
+/// | its `thread_local!`s are | those of its thread, which it shares | its own |
+/// | a thread that is blocked or computes for long | holds up all that are at home there | holds up nobody |
+/// | `std::sync::Mutex` held while it waits | may block its thread on itself | as between threads |
+/// | memory, parked | a page | two or three pages |
+/// | where | everywhere | Linux on x86-64 with glibc |
+///
+/// Where roaming is not possible, goroutines that ask for it are at home, one line on stderr says why, and so does
+/// [`Metrics::roaming_refused`](crate::runtime::Metrics::roaming_refused).
+///
+/// # What a roaming goroutine must not do
+///
+/// To Rust, to C and to glibc it is a thread, with thread-locals, an `errno` and a `pthread_self()` of its own. To the
+/// kernel it is not: `gettid()`, the signal mask, scheduling classes and the like are those of the thread that it runs
+/// on just now, and change when it waits. So mutexes for which the kernel keeps the books (pthread's *robust* and
+/// *priority-inheriting* ones) must not be used in it. Nor can it `fork` and then wait in the child; running
+/// another program in the child is fine, as `std::process` does. A shared library that is loaded by `dlopen` while
+/// goroutines roam, and that was built with `-ftls-model=initial-exec`, finds its thread-locals initialised only in
+/// goroutines that start later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Affinity {
+    /// It stays on the OS thread on which it started.
+    #[default]
+    Home,
+    /// It runs on whichever thread is free, and carries its thread-locals along.
+    Roaming,
 }
 
 /// What happens when a goroutine panics.
@@ -105,6 +141,12 @@ impl Config {
         self.panic = policy;
         self
     }
+
+    /// Whether goroutines that do not ask for another affinity stay on their threads.
+    pub fn affinity(mut self, affinity: Affinity) -> Config {
+        self.affinity = Some(affinity);
+        self
+    }
 }
 
 /// Why [`configure`](crate::runtime::configure) did not take the configuration.
@@ -136,10 +178,12 @@ pub(crate) struct Settings {
     pub(crate) processors: usize,
     pub(crate) stack: Class,
     pub(crate) panic: PanicPolicy,
+    pub(crate) affinity: Affinity,
     pub(crate) guards: GuardMode,
     pub(crate) find_panic_count: bool,
     pub(crate) max_threads: usize,
     pub(crate) advice: bool,
+    pub(crate) may_roam: bool,
 }
 
 #[derive(Debug)]
@@ -207,14 +251,18 @@ fn settle(config: Config) -> Settings {
         .or_else(|| from_env("STRANDS_MAXTHREADS", threads))
         .unwrap_or(DEFAULT_THREADS);
     let debug = from_env("STRANDS_DEBUG", Debug::parse).unwrap_or_default();
+    let affinity =
+        config.affinity.or_else(|| from_env("STRANDS_AFFINITY", affinity)).unwrap_or_default();
     Settings {
         processors,
         stack,
         panic: config.panic,
+        affinity,
         guards: debug.guards,
         find_panic_count: debug.find_panic_count,
         max_threads,
         advice: config.advice.unwrap_or(debug.advice),
+        may_roam: debug.may_roam,
     }
 }
 
@@ -251,6 +299,14 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+fn affinity(text: &str) -> Result<Affinity, String> {
+    match text {
+        "home" => Ok(Affinity::Home),
+        "roaming" => Ok(Affinity::Roaming),
+        _ => Err("expected `home` or `roaming`".to_owned()),
+    }
+}
+
 fn stack(text: &str) -> Result<Class, String> {
     let (digits, unit) = match text.chars().last().map(|c| c.to_ascii_uppercase()) {
         Some('K') => (&text[..text.len() - 1], 1usize << 10),
@@ -267,19 +323,20 @@ fn stack(text: &str) -> Result<Class, String> {
 }
 
 /// `STRANDS_DEBUG` is a list of words. Some make the runtime take its fall-backs, so that they can be tried
-/// where they are not needed: `guards=mprotect` (stacks are guarded as on Linux before 6.13) and
-/// `panics=pinned` (goroutines that unwind block their thread instead of being suspended). `advice=off` is
-/// [`Config::advice`].
+/// where they are not needed: `guards=mprotect` (stacks are guarded as on Linux before 6.13), `panics=pinned`
+/// (goroutines that unwind block their thread instead of being suspended) and `roaming=never` (goroutines that
+/// ask to roam are at home). `advice=off` is [`Config::advice`].
 #[derive(Debug)]
 struct Debug {
     guards: GuardMode,
     find_panic_count: bool,
     advice: bool,
+    may_roam: bool,
 }
 
 impl Default for Debug {
     fn default() -> Debug {
-        Debug { guards: GuardMode::Auto, find_panic_count: true, advice: true }
+        Debug { guards: GuardMode::Auto, find_panic_count: true, advice: true, may_roam: true }
     }
 }
 
@@ -291,9 +348,11 @@ impl Debug {
                 "guards=mprotect" => chosen.guards = GuardMode::Mprotect,
                 "panics=pinned" => chosen.find_panic_count = false,
                 "advice=off" => chosen.advice = false,
+                "roaming=never" => chosen.may_roam = false,
                 _ => {
                     return Err(format!(
-                        "`{word}` is not one of: guards=mprotect, panics=pinned, advice=off"
+                        "`{word}` is not one of: guards=mprotect, panics=pinned, advice=off, \
+                         roaming=never"
                     ));
                 }
             }
@@ -322,6 +381,15 @@ mod tests {
         assert_eq!(processors("3"), Ok(3));
         for bad in ["", "0", "two", "-1", "1.5", "100000"] {
             assert!(processors(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn affinities_go_by_their_names() {
+        assert_eq!(affinity("home"), Ok(Affinity::Home));
+        assert_eq!(affinity("roaming"), Ok(Affinity::Roaming));
+        for bad in ["", "Roaming", "away"] {
+            assert!(affinity(bad).unwrap_err().contains("roaming"), "{bad:?}");
         }
     }
 

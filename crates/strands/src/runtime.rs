@@ -1,6 +1,6 @@
 //! The runtime as a whole: its configuration, its figures, and who waits for what.
 
-pub use crate::config::{Config, ConfigureError, PanicPolicy};
+pub use crate::config::{Affinity, Config, ConfigureError, PanicPolicy};
 
 use crate::config;
 use crate::sched::{self, Runtime};
@@ -48,6 +48,10 @@ pub struct Metrics {
     pub threads_apart: usize,
     /// How often a suspended goroutine's stack was given memory back from.
     pub stacks_trimmed: u64,
+    /// The affinity of goroutines that do not ask for another.
+    pub affinity: Affinity,
+    /// Why goroutines that asked to roam are at home instead, if any have.
+    pub roaming_refused: Option<String>,
 }
 
 /// The figures of the runtime, which is started if it was not.
@@ -82,6 +86,8 @@ pub fn metrics() -> Metrics {
         goroutines_apart: tallies.goroutines_apart,
         threads_apart: tallies.threads_apart,
         stacks_trimmed: tallies.stacks_trimmed,
+        affinity: sched::affinity_in_force(runtime),
+        roaming_refused: sched::roaming_refused(),
     }
 }
 

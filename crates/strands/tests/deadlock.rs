@@ -48,8 +48,10 @@ impl Line {
             None => (rest, None),
         };
         let mut state: Vec<_> = state.split(", ").collect();
-        let home = state.pop().expect("its home").strip_prefix("home worker ").expect("its home");
-        home.parse::<usize>().expect("a number");
+        let home = state.pop().expect("its home");
+        let home =
+            home.strip_prefix("home worker ").or_else(|| home.strip_prefix("last on worker "));
+        home.expect("its home").parse::<usize>().expect("a number");
         let age = (state.len() == 2).then(|| state.pop().expect("two"));
         let age = age.map(|age| {
             let seconds = age.strip_suffix(" s").expect("seconds, in these tests");

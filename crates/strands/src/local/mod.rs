@@ -23,7 +23,8 @@
 //! home there see the same one, and where a goroutine comes to be at home is chance. That suits caches and
 //! scratch buffers, of which one for each thread is enough (and of which a million goroutines would have a
 //! million). It does not suit what is about *whose* work is done: the id of a request, the user, a tracing span.
-//! Those are goroutine-locals.
+//! Those are goroutine-locals. (A goroutine that [roams](crate::thread::Affinity::Roaming) has `thread_local!`s of its
+//! own; but which kind it is need not be known here.)
 //!
 //! A value is made when its goroutine first asks for it, and dropped at the goroutine's end: on its own stack,
 //! after its closure, and before a `join` or a scope's end returns. A goroutine that uses none pays nothing for

@@ -20,7 +20,7 @@ use super::runtime::Runtime;
 use super::started::Look;
 use crate::stack::{SigWriter, SlotRef};
 use crate::sys;
-use crate::wait::{self, Sleeps};
+use crate::wait::{self, Sleeps, WaitKind};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -136,7 +136,9 @@ fn describe(runtime: &'static Runtime, text: &mut String) {
         runtime.alive(),
     );
     let queued: usize = runtime.processors.iter().map(|p| p.queue().len()).sum();
-    let fresh = runtime.injector.len() + runtime.hosts.waiting() + queued;
+    let queued = runtime.injector.len() + runtime.hosts.waiting() + queued;
+    let is_ready = |look: &&Look| look.roams && look.why.kind == WaitKind::Runnable;
+    let fresh = queued.saturating_sub(all.iter().filter(is_ready).count());
     if fresh > 0 {
         let _ = writeln!(text, "{} not started yet", plural(fresh, "goroutine"));
     }
@@ -170,7 +172,8 @@ pub(super) fn describe_one(text: &mut String, look: &Look, now: u64) {
     }
     let _ = writeln!(
         text,
-        ", home worker {}]: born at {}:{}{}",
+        ", {} worker {}]: born at {}:{}{}",
+        if look.roams { "last on" } else { "home" },
         look.home,
         look.birth.file(),
         look.birth.line(),

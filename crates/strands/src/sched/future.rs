@@ -279,7 +279,7 @@ where
             let message = format!("no memory for a task's record of {} bytes", layout.size());
             io::Error::new(io::ErrorKind::OutOfMemory, message)
         })?;
-        let traits = Traits { id, name: None, birth, class, locals: None };
+        let traits = Traits { id, name: None, birth, class, roams: false, locals: None };
         let goroutine = Goroutine::new(const { &Packet::<F>::VTABLE }, traits);
         let head = Head { goroutine, state: FutureState::new(), free: Packet::<F>::free };
         let body = UnsafeCell::new(Body { future: ManuallyDrop::new(future) });
@@ -297,7 +297,8 @@ where
         Some(here) => {
             let class = here.runtime().settings.stack;
             here.promise_stack(class)?;
-            let made = make(here.new_id(), class).inspect_err(|_| here.release_promise(class))?;
+            let made =
+                make(here.new_id(), class).inspect_err(|_| Here::take_promise_back(class))?;
             let handle = handle(made);
             here.push_fresh(made);
             Ok(handle)

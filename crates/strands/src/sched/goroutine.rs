@@ -5,7 +5,7 @@
 //! everybody may steal from, and has no stack.
 //!
 //! The **[`Started`]** record is at the top of its stack, and exists from the first instruction to the
-//! last. From then on the goroutine is *at home* on one OS thread.
+//! last. From then on the goroutine is *at home* on one OS thread, unless it *roams*: see `roaming`.
 //!
 //! ```text
 //!   heap                              top of the stack slot
@@ -22,10 +22,11 @@
 //!
 //! | field | fresh | running, parked, ready | ended |
 //! |---|---|---|---|
-//! | `Goroutine::link` | the queue it is in | nobody | nobody |
+//! | `Goroutine::runnable` | the queue it is in | nobody | nobody |
 //! | `body` | the closure: whoever starts it | the goroutine itself | the result: see `join` |
 //! | `join` | shared word, see below | shared | shared |
 //! | `Started::link` | – | the home's list or inbox | nobody |
+//! | `Started::runnable` | – | of a roaming one: the queue it is in | nobody |
 //! | `Started::coroutine` | – | its home's loop | its home's loop |
 //! | the rest of `Started` | – | written at home only, read by dumps (atomics) | `id` is 0 |
 //!
@@ -63,11 +64,52 @@ use std::task::Waker;
 /// Where a goroutine was started in the source.
 pub(crate) type Birth = &'static Location<'static>;
 
+/// What stands in queues that everybody may take from: a fresh goroutine, of whose record this is the start, or a
+/// roaming one that is ready, and has one within.
+#[repr(C)]
+pub(crate) struct Runnable {
+    link: Link<Runnable>,
+    /// [`STARTED`]'s, or that of a fresh goroutine.
+    vtable: &'static Vtable,
+}
+
+// SAFETY: `link` returns the one field that queues use, and it is in one queue at a time.
+unsafe impl Linked for Runnable {
+    fn link(&self) -> &Link<Runnable> {
+        &self.link
+    }
+}
+
+impl Runnable {
+    /// For the record of a goroutine that has started.
+    pub(super) fn started() -> Runnable {
+        Runnable { link: Link::new(), vtable: &STARTED }
+    }
+
+    /// The fresh goroutine that this is, if it is one.
+    #[inline]
+    pub(super) fn as_fresh(this: NonNull<Runnable>) -> Option<NonNull<Goroutine>> {
+        // SAFETY: whoever has taken it out of a queue has it, alive.
+        let vtable = unsafe { this.as_ref() }.vtable;
+        (!ptr::eq(vtable, &STARTED)).then(|| this.cast())
+    }
+}
+
+/// Has no fresh goroutine.
+static STARTED: Vtable = {
+    unsafe fn run(_: NonNull<Goroutine>, _: &Cell<*const Goroutine>) {
+        unreachable!("it runs already");
+    }
+    unsafe fn free(_: NonNull<Goroutine>) {
+        unreachable!("its record is on its stack");
+    }
+    Vtable { run, free, result_offset: usize::MAX }
+};
+
 /// The heap record, without its generic tail.
 #[repr(C)]
 pub(crate) struct Goroutine {
-    link: Link<Goroutine>,
-    vtable: &'static Vtable,
+    runnable: Runnable,
     pub(super) join: AtomicUsize,
     pub(super) id: NonZeroU64,
     pub(super) birth: Birth,
@@ -76,13 +118,7 @@ pub(crate) struct Goroutine {
     /// What it has of `goroutine_local!`s; while fresh, what it inherits.
     locals: Owner,
     class: Class,
-}
-
-// SAFETY: `link` returns the one field that queues use, and it is in one queue at a time.
-unsafe impl Linked for Goroutine {
-    fn link(&self) -> &Link<Goroutine> {
-        &self.link
-    }
+    roams: bool,
 }
 
 const OPEN: usize = 0;
@@ -137,6 +173,7 @@ pub(crate) struct Traits {
     pub(crate) name: Option<Box<str>>,
     pub(crate) birth: Birth,
     pub(crate) class: Class,
+    pub(crate) roams: bool,
     pub(crate) locals: Option<Box<Locals>>,
 }
 
@@ -283,14 +320,14 @@ impl Goroutine {
             }
         };
         Goroutine {
-            link: Link::new(),
-            vtable,
+            runnable: Runnable { link: Link::new(), vtable },
             join: AtomicUsize::new(OPEN),
             id: traits.id,
             birth: traits.birth,
             identity: AtomicPtr::new(identity),
             locals: Owner::new(traits.locals),
             class: traits.class,
+            roams: traits.roams,
         }
     }
 
@@ -301,7 +338,7 @@ impl Goroutine {
     /// itself finds its record.
     pub(super) unsafe fn run(this: NonNull<Goroutine>, own: &Cell<*const Goroutine>) {
         // SAFETY: the caller's promise; the record is alive until the goroutine has ended.
-        unsafe { (this.as_ref().vtable.run)(this, own) };
+        unsafe { (this.as_ref().runnable.vtable.run)(this, own) };
     }
 
     /// Frees the record.
@@ -310,7 +347,7 @@ impl Goroutine {
     /// The goroutine has ended, its result has been taken out, and nobody else has the record.
     pub(super) unsafe fn free(this: NonNull<Goroutine>) {
         // SAFETY: the caller's promise.
-        unsafe { (this.as_ref().vtable.free)(this) };
+        unsafe { (this.as_ref().runnable.vtable.free)(this) };
     }
 
     /// Reports its panic, and ends the process.
@@ -343,13 +380,19 @@ impl Goroutine {
     /// Stands for its closure's type: each has a vtable (or several, which makes several sites of one).
     #[inline]
     pub(super) fn kind(&self) -> usize {
-        ptr::from_ref(self.vtable).addr()
+        ptr::from_ref(self.runnable.vtable).addr()
     }
 
     /// The class of its stack.
     #[inline]
     pub(crate) fn class(&self) -> Class {
         self.class
+    }
+
+    /// Whether it is to have thread-locals of its own.
+    #[inline]
+    pub(super) fn roams(&self) -> bool {
+        self.roams
     }
 
     /// Its identity, if it has a name or somebody has asked before.
@@ -429,7 +472,7 @@ pub(super) fn drop_or_abort<T>(result: T, of: &Goroutine) {
 pub(super) unsafe fn take_result<T>(head: NonNull<Goroutine>) -> std::thread::Result<T> {
     // SAFETY: the offset is that of the result in this very packet.
     unsafe {
-        let offset = head.as_ref().vtable.result_offset;
+        let offset = head.as_ref().runnable.vtable.result_offset;
         head.as_ptr().byte_add(offset).cast::<std::thread::Result<T>>().read()
     }
 }

@@ -7,6 +7,7 @@
 use super::started::Started;
 use super::worker::Worker;
 use crate::config::PanicPolicy;
+use crate::stack::Class;
 use crate::wait;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -32,6 +33,23 @@ impl Here {
         let worker = WORKER.get();
         // SAFETY: workers live for good, and the pointer was put there by the worker's own thread.
         unsafe { worker.as_ref() }.map(|worker| Here { worker, _not_send: PhantomData })
+    }
+
+    /// The worker that the calling goroutine runs on: for what can be asked of a worker from anywhere.
+    pub(super) fn worker_now() -> &'static Worker {
+        Here::get().expect("a goroutine runs on a worker").worker
+    }
+
+    /// Takes back what `promise_stack` promised to the calling goroutine; some time ago, perhaps on another worker, for
+    /// what could not be spawned has been dropped meanwhile, which may have waited.
+    #[cold]
+    pub(super) fn take_promise_back(class: Class) {
+        Here::get().expect("a goroutine runs on a worker").release_promise(class);
+    }
+
+    /// Where the thread-local is that says so, of the thread that asks.
+    pub(super) fn place() -> *const Cell<*const Worker> {
+        WORKER.with(ptr::from_ref)
     }
 
     /// Makes this thread the worker's.

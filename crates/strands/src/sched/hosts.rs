@@ -20,7 +20,7 @@
 //! after [`FIRST_WAIT`] the monitor lets one more in, and doubles the wait with each that runs in excess, up to
 //! [`LAST_WAIT`].
 
-use super::goroutine::Goroutine;
+use super::goroutine::{Goroutine, Runnable};
 use super::offenders::Held;
 use super::runtime::Runtime;
 use super::worker::Worker;
@@ -64,7 +64,7 @@ pub(super) struct Hosts {
 
 struct Inner {
     /// Hogs that wait until fewer run.
-    waiting: List<Goroutine>,
+    waiting: List<Runnable>,
     /// Asleep, without a guest.
     free: Vec<&'static Worker>,
     /// Those who have been taken off the list of free ones, by their numbers, and for whom.
@@ -150,7 +150,7 @@ impl Hosts {
         }
         if guest.is_hog() && !self.has_turn(&inner, runtime.processors.len()) {
             // SAFETY: fresh, and just taken out of its queue by whoever made the guest.
-            unsafe { inner.waiting.push_back(guest.goroutine) };
+            unsafe { inner.waiting.push_back(guest.goroutine.cast()) };
             self.publish(&inner);
             return Ok(());
         }
@@ -211,6 +211,7 @@ impl Hosts {
             let room = inner.room();
             let Some(goroutine) = inner.waiting.pop_front() else { return };
             self.publish(&inner);
+            let goroutine = Runnable::as_fresh(goroutine).expect("guests are fresh");
             let guest = Guest { goroutine, held: Held::Hogged };
             let refused = match room {
                 Room::Nowhere => {

@@ -29,6 +29,7 @@
 //! | `poller` | descriptors that are waited for |
 //! | `alarms`, `bedtime` | deadlines of async tasks, and the thread that keeps them |
 //! | `blocking` | spare threads |
+//! | `roaming` | goroutines with thread-locals of their own, which change their threads |
 //! | `panic_count` | panics that are suspended |
 //! | `census` | dumps and the deadlock report |
 //! | `here` | evidence of being on a worker's thread |
@@ -37,7 +38,8 @@
 //!
 //! A suspended stack may hold anything: a borrow of a thread-local, an `Rc` that was taken out of one, a
 //! `StdoutLock`, the address of a thread-local that the compiler has kept in a register. Rust's type
-//! system says of all these that they stay on their thread. So they must. This scheduler keeps the
+//! system says of all these that they stay on their thread. So they must: either the goroutine stays there, at
+//! home, or all that is a thread's goes where it goes, which is the story of `roaming`. This scheduler keeps the
 //! following rules, and `tests/soundness.rs` has a test for each that fails when it is broken.
 //!
 //! 1. **A goroutine that has started never changes its thread.** Until its first instruction there is only
@@ -57,8 +59,8 @@
 //!    invariant, and a child has ended only when its result has been handed over or dropped.
 //! 7. **Results are dropped where user code may run**: on the goroutine's own stack or by the handle's
 //!    owner, never on a worker's.
-//! 8. **Stack memory is only given back below what a suspended goroutine uses**, by its own home, and an
-//!    overflow hits a guard.
+//! 8. **Stack memory is only given back below what a suspended goroutine uses**, by its own home (or, if it roams, by
+//!    whoever has claimed it meanwhile), and an overflow hits a guard.
 //!
 //! What one might fear, and why it holds: `RefCell`s and `Cell`s in thread-locals are shared by the
 //! goroutines at home on a thread, as they are by the functions of any thread: a borrow that is held over
@@ -85,6 +87,7 @@ mod panic_count;
 pub(crate) mod parker;
 mod poller;
 mod processor;
+mod roaming;
 mod runtime;
 mod spawn;
 mod started;
@@ -93,6 +96,7 @@ mod timers;
 mod trimmer;
 mod worker;
 
+pub use crate::config::Affinity;
 pub(crate) use alarms::AlarmFuture;
 pub(crate) use blocking::blocking;
 pub(crate) use census::dump;
@@ -101,6 +105,7 @@ pub(crate) use future::{FutureRef, spawn_future};
 pub(crate) use goroutine::Completion;
 pub(crate) use join::Join;
 pub(crate) use poller::{Place, Side, Source};
+pub(crate) use roaming::{affinity_in_force, refused as roaming_refused};
 pub(crate) use runtime::Runtime;
 pub(crate) use spawn::{Order, spawn};
 

@@ -19,7 +19,7 @@
 //! `enter` is one compare-and-swap on a line that nobody else touches in peace. It fails exactly when
 //! the processor has been taken away, which is how its former owner finds out.
 
-use super::goroutine::Goroutine;
+use super::goroutine::Runnable;
 use crate::queue::RunQueue;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ fn out(worker: usize) -> usize {
 /// One of the `STRANDS_MAXPROCS` processors.
 pub(crate) struct Processor {
     owner: CachePadded<AtomicUsize>,
-    queue: RunQueue<Goroutine>,
+    queue: RunQueue<Runnable>,
 }
 
 impl Processor {
@@ -44,7 +44,7 @@ impl Processor {
 
     /// The queue, for those who only look or steal.
     #[inline]
-    pub(super) fn queue(&self) -> &RunQueue<Goroutine> {
+    pub(super) fn queue(&self) -> &RunQueue<Runnable> {
         &self.queue
     }
 
@@ -90,7 +90,7 @@ pub(super) struct Entered<'a> {
 impl<'a> Entered<'a> {
     /// The queue, to push to and pop from.
     #[inline]
-    pub(super) fn queue(&self) -> &'a RunQueue<Goroutine> {
+    pub(super) fn queue(&self) -> &'a RunQueue<Runnable> {
         &self.processor.queue
     }
 

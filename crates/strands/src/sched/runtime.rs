@@ -3,7 +3,7 @@
 use super::alarms::Alarms;
 use super::blocking::Spares;
 use super::clock::Clock;
-use super::goroutine::Goroutine;
+use super::goroutine::{Goroutine, Runnable};
 use super::here::Here;
 use super::hosts::{Guest, Hosts};
 use super::idle::{Assignment, Idle, Sleeper, Summons};
@@ -35,7 +35,7 @@ pub(crate) struct Runtime {
     pub(super) clock: Clock,
     pub(super) stacks: Stacks,
     pub(super) processors: Box<[Processor]>,
-    pub(super) injector: Injector<Goroutine>,
+    pub(super) injector: Injector<Runnable>,
     pub(super) idle: Idle<Bed>,
     pub(super) alarms: Alarms,
     pub(super) outside: Outside,
@@ -165,7 +165,17 @@ impl Runtime {
     /// Puts a fresh goroutine where everybody looks, and lets somebody know.
     pub(super) fn inject(&self, goroutine: NonNull<Goroutine>) {
         // SAFETY: just made, in no queue, and anybody may start it.
-        unsafe { self.injector.push(goroutine) };
+        unsafe { self.injector.push(goroutine.cast()) };
+        self.announce();
+    }
+
+    /// The same for a roaming goroutine that is ready.
+    ///
+    /// # Safety
+    /// It is suspended, in no queue, and the caller's.
+    pub(super) unsafe fn inject_ready(&self, roaming: NonNull<Runnable>) {
+        // SAFETY: the caller's promise; anybody may resume it.
+        unsafe { self.injector.push(roaming) };
         self.announce();
     }
 
@@ -179,7 +189,7 @@ impl Runtime {
     /// The same for work in the caller's own queue. No guarantee is needed here (the caller is awake, and
     /// the monitor watches), so no fence, and no waking for what the caller will run itself.
     #[inline]
-    pub(super) fn announce_own(&self, queue: &RunQueue<Goroutine>) {
+    pub(super) fn announce_own(&self, queue: &RunQueue<Runnable>) {
         if self.idle.any_idle() && !self.idle.is_searching() {
             let alone = queue.ring().is_empty();
             if !alone || self.fruitless.load(Ordering::Relaxed) < FRUITLESS {

@@ -4,7 +4,9 @@ use super::goroutine::{self, Birth, Completion, Traits};
 use super::here::Here;
 use super::join::Join;
 use super::locals::{self, Locals};
+use super::roaming;
 use super::runtime::Runtime;
+use crate::config::Affinity;
 use crate::stack::Class;
 use std::io;
 
@@ -14,6 +16,8 @@ pub(crate) struct Order {
     /// In bytes; the configured size if it is not given.
     pub(crate) stack_size: Option<usize>,
     pub(crate) birth: Birth,
+    /// The configured one if it is not given.
+    pub(crate) affinity: Option<Affinity>,
     /// What it inherits of `goroutine_local!`s.
     locals: Option<Box<Locals>>,
 }
@@ -27,7 +31,12 @@ impl Order {
 
     #[inline]
     pub(crate) fn new(name: Option<String>, stack_size: Option<usize>, birth: Birth) -> Order {
-        Order { name, stack_size, birth, locals: locals::inherit() }
+        Order { name, stack_size, birth, affinity: None, locals: locals::inherit() }
+    }
+
+    /// With this affinity, if it is given.
+    pub(crate) fn with_affinity(self, affinity: Option<Affinity>) -> Order {
+        Order { affinity, ..self }
     }
 }
 
@@ -52,13 +61,18 @@ where
     };
     let asked = order.stack_size.map(Class::for_size).transpose()?;
     let (birth, locals) = (order.birth, order.locals);
-    let traits = |id, class| Traits { id, name, birth, class, locals };
+    let roams = |runtime: &Runtime| {
+        let affinity = order.affinity.unwrap_or(runtime.settings.affinity);
+        affinity == Affinity::Roaming && roaming::is_possible(runtime)
+    };
+    let traits = |id, class, roams| Traits { id, name, birth, class, roams, locals };
     match Here::get() {
         Some(here) => {
             let class = asked.unwrap_or(here.runtime().settings.stack);
             here.promise_stack(class)?;
-            let made = goroutine::create(traits(here.new_id(), class), closure, completion);
-            let made = made.inspect_err(|_| here.release_promise(class))?;
+            let traits = traits(here.new_id(), class, roams(here.runtime()));
+            let made = goroutine::create(traits, closure, completion);
+            let made = made.inspect_err(|_| Here::take_promise_back(class))?;
             // SAFETY: its closure returns `T`, and this is the one handle.
             let join = unsafe { Join::new(made) };
             here.push_fresh(made);
@@ -69,7 +83,8 @@ where
             runtime.ensure_worker()?;
             let class = asked.unwrap_or(runtime.settings.stack);
             runtime.stacks.reserve(class, 1)?;
-            let made = goroutine::create(traits(runtime.new_id(), class), closure, completion);
+            let traits = traits(runtime.new_id(), class, roams(runtime));
+            let made = goroutine::create(traits, closure, completion);
             let made = made.inspect_err(|_| runtime.stacks.unreserve(class, 1))?;
             // SAFETY: as above.
             let join = unsafe { Join::new(made) };

@@ -1,15 +1,16 @@
 //! The record at the top of a started goroutine's stack: suspending it, resuming it, and looking at it from
 //! elsewhere. Its place among the records is drawn in `goroutine`.
 
-use super::goroutine::{Birth, Goroutine};
+use super::goroutine::{Birth, Goroutine, Runnable};
 use super::here::Here;
 use super::locals::Owner;
 use super::offenders::Site;
+use super::roaming::{self, BlockPlace, Stage};
 use super::timers;
 use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
-use crate::stack::{Slot, SlotRef};
+use crate::stack::{self, Slot, SlotRef};
 use crate::switch::{self, Machine, Switch};
 use crate::sys;
 use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
@@ -20,6 +21,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
+
+/// In `home_index`: it is the worker on which a roaming goroutine last ran.
+const ROAMING: usize = 1 << (usize::BITS - 1);
 
 /// What a resumed goroutine did.
 #[must_use]
@@ -41,6 +45,9 @@ pub(crate) enum Turn {
 pub(crate) struct Started {
     task: TaskHeader,
     link: Link<Started>,
+    /// Of a roaming goroutine: for the queues that everybody takes from.
+    runnable: Runnable,
+    /// Of a roaming goroutine: the worker that it started with.
     home: &'static Worker,
     /// Its heap record; null when that may be gone.
     goroutine: Cell<*const Goroutine>,
@@ -55,10 +62,17 @@ pub(crate) struct Started {
     since: AtomicU64,
     kind: AtomicU8,
     has_name: Cell<bool>,
+    /// Whether it has thread-locals of its own, and is at home nowhere.
+    roams: Cell<bool>,
+    /// Of a roaming goroutine: whose it is while it is suspended.
+    stage: Stage,
+    /// The slot's thread-local block, if it has one. It stays with the slot when the goroutine ends.
+    block: BlockPlace,
     /// The stack, until the goroutine has ended.
     slot: Cell<Option<Slot>>,
     /// 0: nobody.
     id: AtomicU64,
+    /// Of a roaming goroutine: the worker that it last ran on.
     home_index: AtomicUsize,
     birth: AtomicPtr<Location<'static>>,
     /// Of its closure: see `Goroutine::kind`.
@@ -110,6 +124,20 @@ unsafe extern "C" fn enter(record: *mut ()) {
     }
 }
 
+/// Where the stack of a roaming goroutine begins.
+///
+/// # Safety
+/// As for [`enter`]; and it runs with the thread-locals of the slot's block.
+unsafe extern "C" fn enter_roaming(record: *mut ()) {
+    // SAFETY: the caller's promise: this is the stack's start and, after the goroutine, its end. (A destructor of a
+    // thread-local that panics ends the process, as in a thread.)
+    unsafe {
+        roaming::begin_thread();
+        enter(record);
+        roaming::end_thread();
+    }
+}
+
 /// # Safety
 /// See [`TaskVtable::give_way`].
 unsafe fn give_way(task: &TaskHeader) {
@@ -124,11 +152,36 @@ unsafe fn unpark(task: NonNull<TaskHeader>) {
     let started = task.cast::<Started>();
     // SAFETY: the caller holds the claim, so the goroutine is parked or about to be: alive.
     let record = unsafe { started.as_ref() };
+    if record.roams.get() {
+        return unpark_roaming(started);
+    }
     record.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
     let home = record.home;
     match Here::get() {
         Some(here) if ptr::eq(here.worker(), home) => here.ready(started),
         _ => home.post(started),
+    }
+}
+
+#[inline(never)]
+fn unpark_roaming(started: NonNull<Started>) {
+    // SAFETY: as in `unpark`.
+    let record = unsafe { started.as_ref() };
+    // If it is not ours now, it may not even be there any more: somebody else wakes it.
+    if record.stage.wake() {
+        make_ready(started);
+    }
+}
+
+/// Puts a roaming goroutine, which is suspended and the caller's, where it will be taken from.
+pub(super) fn make_ready(started: NonNull<Started>) {
+    // SAFETY: the caller's, so alive.
+    let record = unsafe { started.as_ref() };
+    record.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+    match Here::get() {
+        Some(here) => here.ready_roaming(started),
+        // SAFETY: suspended, in no queue, and ours.
+        None => unsafe { record.home.runtime().inject_ready(Started::as_runnable(started)) },
     }
 }
 
@@ -163,17 +216,33 @@ impl Started {
             fence(Ordering::Release);
             (&raw mut (*this).task).write(TaskHeader { vtable: &TASK_VTABLE });
             (&raw mut (*this).link).write(Link::new());
+            (&raw mut (*this).runnable).write(Runnable::started());
             (&raw mut (*this).home).write(home);
             (&raw mut (*this).goroutine).write(Cell::new(goroutine.as_ptr()));
             (&raw mut (*this).slot).write(Cell::new(Some(slot)));
             (&raw mut (*this).machine).write(Machine::new());
             // The stack is the slot from the record down to the guard.
-            (*this).machine.prepare(this.addr(), limit, enter, this.cast());
+            let pristine = (*this).birth.load(Ordering::Relaxed).is_null();
+            let roams = head.roams() && roaming::furnish(&(*this).block, this, pristine);
+            (*this).roams.set(roams);
+            (*this).stage.start();
+            match (*this).block.get() {
+                None => (*this).machine.prepare(this.addr(), limit, enter, this.cast()),
+                // It stays for the next one that roams.
+                Some(block) if !roams => {
+                    (*this).machine.prepare(block.floor(), limit, enter, this.cast());
+                }
+                Some(block) => {
+                    let (floor, tp) = (block.floor(), block.thread_pointer());
+                    (*this).machine.prepare_with_tls(floor, tp, enter_roaming, this.cast());
+                }
+            }
             (*this).lowest_used.store(0, Ordering::Relaxed);
             (&raw mut (*this).panics).write(Cell::new([0; 2]));
             (&raw mut (*this).has_name).write(Cell::new(false));
             (*this).kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
-            (*this).home_index.store(home.index(), Ordering::Relaxed);
+            let roaming = if roams { ROAMING } else { 0 };
+            (*this).home_index.store(home.index() | roaming, Ordering::Relaxed);
             (*this).birth.store(ptr::from_ref(head.birth).cast_mut(), Ordering::Relaxed);
             (*this).closure.store(head.kind(), Ordering::Relaxed);
             if head.identity().is_some() {
@@ -228,6 +297,55 @@ impl Started {
         }
     }
 
+    /// Lets a roaming goroutine run, on `worker`'s thread, until it parks, yields or ends.
+    ///
+    /// # Safety
+    /// The caller is `worker`'s loop, and took it out of its queue (or just settled it).
+    #[inline]
+    pub(crate) unsafe fn resume_roaming(&self, worker: &'static Worker) -> Turn {
+        self.home_index.store(worker.index() | ROAMING, Ordering::Relaxed);
+        self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
+        let block = self.block.get().expect("it roams");
+        // SAFETY: suspended, and the caller's.
+        unsafe { block.take_along(worker) };
+        // SAFETY: prepared by `settle` with its block, suspended and not ended, as it was in a queue.
+        match unsafe { self.machine.resume_with_tls() } {
+            Switch::Parked => Turn::Parked,
+            Switch::Yielded => {
+                self.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+                Turn::Yielded
+            }
+            Switch::Ended => Turn::Ended(self.end()),
+        }
+    }
+
+    /// Leaves a roaming goroutine that has just been suspended to its waker. False if that has been here
+    /// already: then it is still the caller's, and ready.
+    #[inline]
+    pub(super) fn park_or_go_on(&self) -> bool {
+        self.stage.park()
+    }
+
+    /// Whether it has thread-locals of its own, and is at home nowhere.
+    #[inline]
+    pub(super) fn roams(&self) -> bool {
+        self.roams.get()
+    }
+
+    /// A roaming goroutine as what stands in a queue.
+    #[inline]
+    pub(super) fn as_runnable(this: NonNull<Started>) -> NonNull<Runnable> {
+        // SAFETY: within the record.
+        unsafe { this.byte_add(std::mem::offset_of!(Started, runnable)).cast() }
+    }
+
+    /// The other way round.
+    #[inline]
+    pub(super) fn of_runnable(runnable: NonNull<Runnable>) -> NonNull<Started> {
+        // SAFETY: made by `as_runnable`, so it is within a record, and may reach all of that.
+        unsafe { runnable.byte_sub(std::mem::offset_of!(Started, runnable)).cast() }
+    }
+
     /// It has returned: its stack, with which this record goes.
     fn end(&self) -> Slot {
         // Before the name goes, lest a dump finds the goroutine without it.
@@ -248,7 +366,7 @@ impl Started {
 
     fn wait_until(&self, waiter: &Waiter, deadline: Instant) {
         let timer = timers::Entry::new(waiter);
-        let timers = self.home.timers();
+        let timers = if self.roams() { Here::worker_now().timers() } else { self.home.timers() };
         // SAFETY: before this frame ends the timer has fired, or is removed.
         unsafe { timers.insert(&timer, self.home.runtime().clock.nanos_of(deadline)) };
         self.wait();
@@ -260,6 +378,9 @@ impl Started {
     /// Gives others a turn. Called by the goroutine itself.
     #[inline]
     pub(super) fn give_way(&self) {
+        if self.roams() {
+            return self.suspend_roaming(Switch::Yielded);
+        }
         if !self.home.runtime().panic_count.is_known() && std::thread::panicking() {
             return;
         }
@@ -269,6 +390,9 @@ impl Started {
     /// Waits for the unpark that follows the claim on its waiter. Called by the goroutine itself.
     #[inline]
     fn wait(&self) {
+        if self.roams() {
+            return self.suspend_roaming(Switch::Parked);
+        }
         if !self.home.runtime().panic_count.is_known() && std::thread::panicking() {
             return self.wait_unswitched();
         }
@@ -289,6 +413,14 @@ impl Started {
         self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
         // SAFETY: this is the goroutine itself, on its own stack.
         unsafe { self.machine.suspend(how) };
+    }
+
+    /// The same for a roaming one, which takes its panics along with its other thread-locals.
+    #[inline(never)]
+    fn suspend_roaming(&self, how: Switch) {
+        self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
+        // SAFETY: this is the goroutine itself, on its own stack.
+        unsafe { self.machine.suspend_with_tls(how) };
     }
 
     /// The identity of the goroutine that runs here now.
@@ -344,7 +476,9 @@ pub(crate) struct Look {
     pub(crate) site: Site,
     pub(crate) why: Reason,
     pub(crate) since: u64,
+    /// The worker where it is at home; or on which it last ran, if it roams.
     pub(crate) home: usize,
+    pub(crate) roams: bool,
 }
 
 impl Look {
@@ -391,7 +525,8 @@ impl Look {
                     (*record).object.load(Ordering::Relaxed),
                 ),
                 since: (*record).since.load(Ordering::Relaxed),
-                home: (*record).home_index.load(Ordering::Relaxed),
+                home: (*record).home_index.load(Ordering::Relaxed) & !ROAMING,
+                roams: (*record).home_index.load(Ordering::Relaxed) & ROAMING != 0,
             };
             // Ordering: pairs with the fence in `settle`. If a word was the next goroutine's, the id is
             // no longer that of the one before.
@@ -401,14 +536,33 @@ impl Look {
     }
 }
 
-/// The worker with which the goroutine in this slot is at home, if there is one.
+/// The worker with which the goroutine in this slot is at home, if there is one that is.
 pub(super) fn home_of(slot: SlotRef) -> Option<usize> {
     let record = Started::of_slot(slot);
     // SAFETY: slots are never unmapped, and only atomics are read.
     unsafe {
         let id = (*record).id.load(Ordering::Acquire);
-        (id != 0).then(|| (*record).home_index.load(Ordering::Relaxed))
+        let home = (*record).home_index.load(Ordering::Relaxed);
+        (id != 0 && home & ROAMING == 0).then_some(home)
     }
+}
+
+/// Gives back the memory below a parked roaming goroutine, if one is in this slot. From any thread.
+pub(super) fn trim_roaming(slot: SlotRef) -> bool {
+    let record = Started::of_slot(slot).cast_mut();
+    // SAFETY: slots are never unmapped; the two words are atomics. Between the two events of the stage the goroutine
+    // is suspended, and below its stack pointer and the red zone nobody needs anything.
+    unsafe {
+        if !(*record).stage.begin_scan() {
+            return false;
+        }
+        let lowest = (*record).lowest_used.load(Ordering::Relaxed);
+        stack::release_below(slot, lowest.max(slot.limit()));
+        if !(*record).stage.end_scan() {
+            make_ready(NonNull::new_unchecked(record));
+        }
+    }
+    true
 }
 
 /// How many pages at the slot's top a suspended goroutine needs; `None` if the slot is free.

@@ -101,7 +101,9 @@ pub(super) fn siblings(runtime: &Runtime, worker: &Worker, but: &Look) -> Vec<Lo
     let mut siblings: Vec<Look> = Vec::new();
     runtime.stacks.for_each_carved(None, |slot| {
         let look = Look::at(slot, true);
-        siblings.extend(look.filter(|look| look.home == worker.index() && look.id != but.id));
+        siblings.extend(
+            look.filter(|look| !look.roams && look.home == worker.index() && look.id != but.id),
+        );
     });
     siblings.sort_unstable_by_key(|look| look.id);
     siblings.dedup_by_key(|look| look.id);

@@ -11,6 +11,7 @@
 use super::runtime::Runtime;
 use super::started;
 use crate::stack::{Progress, Scanner, SlotRef};
+use std::sync::atomic::Ordering;
 
 const MILLI: u64 = 1_000_000;
 
@@ -100,6 +101,12 @@ impl Trimmer {
             return;
         }
         self.has_asked = true;
+        for slot in parked {
+            // Those that roam are nobody's while they are parked: until a waker has to wait for us.
+            if started::trim_roaming(*slot) {
+                self.runtime.trimmed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         for worker in self.runtime.workers() {
             let mine: Vec<SlotRef> = parked
                 .iter()

@@ -29,7 +29,7 @@ mod rest;
 mod turns;
 
 use super::future;
-use super::goroutine::Goroutine;
+use super::goroutine::{Goroutine, Runnable};
 use super::here::Here;
 use super::idle::{Assignment, Sleeper};
 use super::panic_count::PanicWord;
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
     runtime: &'static Runtime,
     inbox: CachePadded<Inbox<Started>>,
     /// Fresh goroutines that are to be at home here: see `gifts`.
-    gifts: Inbox<Goroutine>,
+    gifts: Inbox<Runnable>,
     given: AtomicUsize,
     parker: CachePadded<Parker>,
     /// Of the goroutines at home.
@@ -410,7 +410,7 @@ impl Here {
                 let queue = entered.queue();
                 // SAFETY: entered: we are the one producer. The goroutine is new and in no queue, and
                 // anybody may start it (`go` requires `Send`).
-                unsafe { queue.push_next(goroutine, &runtime.injector) };
+                unsafe { queue.push_next(goroutine.cast(), &runtime.injector) };
                 drop(entered);
                 runtime.announce_own(queue);
             }
@@ -427,7 +427,7 @@ impl Here {
                 let queue = entered.queue();
                 // SAFETY: entered: we are the one producer. Whoever calls has scheduled it, so it is in no
                 // queue and stays, and anybody may poll it (its future is `Send`).
-                unsafe { queue.push_next(future, &runtime.injector) };
+                unsafe { queue.push_next(future.cast(), &runtime.injector) };
                 drop(entered);
                 runtime.announce_own(queue);
             }
@@ -439,8 +439,40 @@ impl Here {
     pub(super) fn push_back(self, future: NonNull<Goroutine>) {
         match self.enter() {
             // SAFETY: as in `push_woken`.
-            Some(entered) => unsafe { entered.queue().push(future, &self.runtime.injector) },
+            Some(entered) => unsafe { entered.queue().push(future.cast(), &self.runtime.injector) },
             None => self.runtime.inject(future),
+        }
+    }
+
+    /// Makes a roaming goroutine ready: it runs next. Called by its waker, on this worker.
+    pub(super) fn ready_roaming(self, started: NonNull<Started>) {
+        let runnable = Started::as_runnable(started);
+        match self.enter() {
+            Some(entered) => {
+                let queue = entered.queue();
+                // SAFETY: entered: we are the one producer. It is suspended, in no queue, and roams.
+                unsafe { queue.push_next(runnable, &self.runtime.injector) };
+                drop(entered);
+                self.runtime.announce_own(queue);
+            }
+            // SAFETY: as above.
+            None => unsafe { self.runtime.inject_ready(runnable) },
+        }
+    }
+
+    /// Puts a roaming goroutine that has given its turn up behind the others.
+    fn requeue_roaming(self, started: NonNull<Started>) {
+        let runnable = Started::as_runnable(started);
+        match self.enter() {
+            Some(entered) => {
+                let queue = entered.queue();
+                // SAFETY: as in `ready_roaming`.
+                unsafe { queue.push(runnable, &self.runtime.injector) };
+                drop(entered);
+                self.runtime.announce_own(queue);
+            }
+            // SAFETY: as above.
+            None => unsafe { self.runtime.inject_ready(runnable) },
         }
     }
 

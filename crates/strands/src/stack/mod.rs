@@ -70,7 +70,7 @@ pub(crate) use arena::Stacks;
 pub(crate) use guard::GuardMode;
 pub(crate) use overflow::install as install_overflow_handler;
 pub(crate) use pool::StackPool;
-pub(crate) use scan::{Progress, Scanner, release_below};
+pub(crate) use scan::{Progress, Scanner, keep_at_top, release_below};
 pub(crate) use slot::{Class, Slot, SlotRef};
 pub(crate) use table::lookup;
 

@@ -10,6 +10,7 @@
 //! slot instead is no faster: the call itself costs more.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::arena::Stacks;
 use super::slot::{Class, SlotRef};
@@ -31,14 +32,26 @@ pub(crate) unsafe fn release_below(slot: SlotRef, sp: usize) {
     unsafe { release(slot.limit(), keep) };
 }
 
+/// How much at the top of a stack stays when all else is given back.
+static KEPT_AT_TOP: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on, free stacks keep so many bytes below their tops.
+pub(crate) fn keep_at_top(bytes: usize) {
+    // Ordering: whoever keeps something there that must stay has got it later.
+    KEPT_AT_TOP.store(bytes, Ordering::Relaxed);
+}
+
 /// Gives back the pages of a stack that nobody uses, but for the top one, which its next user
-/// touches first.
+/// touches first, and what is [kept](keep_at_top).
 ///
 /// # Safety
 /// The caller owns the slot, or knows that its owner needs nothing of it.
 pub(crate) unsafe fn release_all_but_top(slot: SlotRef) {
     // SAFETY: nobody needs what the slot holds.
-    unsafe { release(slot.limit(), slot.end() - mem::page_size()) };
+    let kept = slot.top() - KEPT_AT_TOP.load(Ordering::Relaxed);
+    let keep = kept.min(slot.end() - mem::page_size()) & !(mem::page_size() - 1);
+    // SAFETY: nobody needs what the slot holds.
+    unsafe { release(slot.limit(), keep) };
 }
 
 /// # Safety

@@ -6,6 +6,16 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 
+/// Whether there can be machines with thread-locals of their own.
+///
+/// On aarch64 it would take the switch of `x86_64` with `tpidr_el0` in the place of `fs`: `mrs`, store, load, `msr
+/// tpidr_el0`, which any program may. The thread-local block there is laid out the other way round, upwards from the
+/// thread pointer, with glibc's own record below it.
+pub(crate) const CAN_SWITCH_TLS: bool = false;
+
+/// Not here.
+pub(crate) fn load_fs_by_system_call() {}
+
 /// A stack that somebody else owns.
 struct Borrowed {
     base: StackPointer,
@@ -87,6 +97,21 @@ impl Machine {
     pub(crate) unsafe fn suspend(&self, why: Switch) {
         // SAFETY: set when it started, and on this very stack.
         unsafe { (*self.yielder.get()).suspend(why) }
+    }
+
+    /// Not here: see [`CAN_SWITCH_TLS`].
+    pub(crate) unsafe fn prepare_with_tls(&self, _: usize, _: usize, _: Entry, _: *mut ()) {
+        unreachable!("no machine has thread-locals of its own here");
+    }
+
+    /// Not here.
+    pub(crate) unsafe fn resume_with_tls(&self) -> Switch {
+        unreachable!("no machine has thread-locals of its own here");
+    }
+
+    /// Not here.
+    pub(crate) unsafe fn suspend_with_tls(&self, _: Switch) {
+        unreachable!("no machine has thread-locals of its own here");
     }
 }
 

@@ -12,6 +12,10 @@
 //!   trampoline │ the machine │ its entry │ the entry's argument │ 0 │ 0     ◄─ base, a multiple of 64
 //! ```
 //!
+//! A machine with thread-locals of its own ([`Machine::prepare_with_tls`]) has one word more below all these, and so
+//! has the stack of its worker meanwhile: the thread pointer that belongs to the stack, which whoever goes there loads
+//! into `fs` as the last thing before the jump. So no compiled code ever runs with another's thread pointer.
+//!
 //! # Who owns what
 //!
 //! | | while it is suspended | while it runs |
@@ -22,6 +26,19 @@
 use super::{Entry, Switch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether `fs` has to be loaded by a system call, for want of the instruction.
+static BY_SYSTEM_CALL: AtomicBool = AtomicBool::new(false);
+
+/// Has `fs` loaded by a system call (225 ns), where the kernel does not let programs do it themselves (10 ns).
+pub(crate) fn load_fs_by_system_call() {
+    // Ordering: switches that see this late are those of machines made before; none are, see the caller.
+    BY_SYSTEM_CALL.store(true, Ordering::Relaxed);
+}
+
+/// Whether there can be machines with thread-locals of their own.
+pub(crate) const CAN_SWITCH_TLS: bool = cfg!(all(target_os = "linux", target_env = "gnu"));
 
 /// A computation on a stack of its own.
 pub(crate) struct Machine {
@@ -32,7 +49,7 @@ pub(crate) struct Machine {
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn trampoline() -> ! {
+unsafe extern "C" fn trampoline<const TLS: bool>() -> ! {
     naked_asm!(
         ".cfi_startproc",
         // Here unwinders and backtraces end.
@@ -44,17 +61,25 @@ unsafe extern "C" fn trampoline() -> ! {
         "call {begin}",
         "ud2",
         ".cfi_endproc",
-        begin = sym begin,
+        begin = sym begin::<TLS>,
     );
 }
 
 /// # Safety
 /// See [`Machine::prepare`]; called by the trampoline.
-unsafe extern "C" fn begin(machine: *const Machine, entry: Entry, argument: *mut ()) -> ! {
+unsafe extern "C" fn begin<const TLS: bool>(
+    machine: *const Machine,
+    entry: Entry,
+    argument: *mut (),
+) -> ! {
     // SAFETY: `prepare`'s caller promised both; the machine stays while it runs.
     unsafe {
         entry(argument);
-        (*machine).suspend(Switch::Ended);
+        if TLS {
+            (*machine).suspend_with_tls(Switch::Ended);
+        } else {
+            (*machine).suspend(Switch::Ended);
+        }
     }
     unreachable!("a machine that has ended was resumed");
 }
@@ -79,7 +104,7 @@ impl Machine {
     ) {
         debug_assert_eq!(base % 64, 0);
         let words = [
-            trampoline as *const () as usize,
+            trampoline::<false> as *const () as usize,
             std::ptr::from_ref(self).expose_provenance(),
             entry as *const () as usize,
             argument.expose_provenance(),
@@ -90,6 +115,55 @@ impl Machine {
         // SAFETY: within the stack, which is ours; aligned, as `base` is.
         unsafe { std::ptr::with_exposed_provenance_mut::<[usize; 6]>(top).write(words) };
         self.own.set(top);
+    }
+
+    /// The same, with thread-locals of its own: those that `thread_pointer` leads to. Such a machine is resumed and
+    /// suspended by the methods for such.
+    ///
+    /// # Safety
+    /// As for [`prepare`](Machine::prepare); and the thread pointer is that of a whole thread-local block that
+    /// nobody else uses until the machine has ended.
+    pub(crate) unsafe fn prepare_with_tls(
+        &self,
+        base: usize,
+        thread_pointer: usize,
+        entry: Entry,
+        argument: *mut (),
+    ) {
+        debug_assert_eq!(base % 64, 0);
+        let words = [
+            thread_pointer,
+            trampoline::<true> as *const () as usize,
+            std::ptr::from_ref(self).expose_provenance(),
+            entry as *const () as usize,
+            argument.expose_provenance(),
+            0,
+            0,
+        ];
+        let top = base - size_of_val(&words);
+        // SAFETY: within the stack, which is ours; aligned, as `base` is.
+        unsafe { std::ptr::with_exposed_provenance_mut::<[usize; 7]>(top).write(words) };
+        self.own.set(top);
+    }
+
+    /// Runs a machine with thread-locals of its own until it suspends itself.
+    ///
+    /// # Safety
+    /// As for [`resume`](Machine::resume); it was prepared with thread-locals.
+    #[inline(always)]
+    pub(crate) unsafe fn resume_with_tls(&self) -> Switch {
+        // SAFETY: a suspended machine's pointer, prepared with thread-locals.
+        Switch::from_word(unsafe { exchange_with_tls(&self.worker, self.own.get(), 0) })
+    }
+
+    /// Goes back to whoever resumed it, and to their thread-locals.
+    ///
+    /// # Safety
+    /// As for [`suspend`](Machine::suspend); it was resumed with thread-locals.
+    #[inline(always)]
+    pub(crate) unsafe fn suspend_with_tls(&self, why: Switch) {
+        // SAFETY: we run, so the worker waits in `resume_with_tls`.
+        unsafe { exchange_with_tls(&self.own, self.worker.get(), why as usize) };
     }
 
     /// Runs it until it suspends itself.
@@ -142,6 +216,61 @@ unsafe fn exchange(save: &Cell<usize>, to: usize, word: usize) -> usize {
             "pop rbp",
             inlateout("rdi") word => brought,
             in("rsi") save.as_ptr(),
+            in("rdx") to,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    brought
+}
+
+/// [`exchange`], and with the stack it changes the thread pointer: our own is left on our stack, and the other's
+/// found on the other.
+///
+/// Between the two a signal may find one's stack and the other's thread-locals. Both are whole, and neither is being
+/// changed by anybody, so a handler that does what handlers may notices nothing.
+///
+/// # Safety
+/// As for [`exchange`]; `to` was left by this function, or prepared with thread-locals.
+#[inline(always)]
+unsafe fn exchange_with_tls(save: &Cell<usize>, to: usize, word: usize) -> usize {
+    let brought;
+    // SAFETY:
+    // - as in `exchange`; the system call overwrites `rax`, `rcx` and `r11`.
+    // - whoever comes back here has loaded our thread pointer before: what the compiler knows of thread-locals'
+    //   addresses is as true as before.
+    unsafe {
+        asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            // The block's first word is its own address.
+            "push qword ptr fs:[0]",
+            "mov [rsi], rsp",
+            "mov rsp, rdx",
+            "pop rsi",
+            "cmp byte ptr [rip + {by_system_call}], 0",
+            "jne 3f",
+            "wrfsbase rsi",
+            "4:",
+            "pop rax",
+            "jmp rax",
+            "3:",
+            "mov r8, rdi",
+            "mov edi, {set_fs}",
+            "mov eax, {arch_prctl}",
+            "syscall",
+            "mov rdi, r8",
+            "jmp 4b",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            by_system_call = sym BY_SYSTEM_CALL,
+            set_fs = const 0x1002,
+            arch_prctl = const 158,
+            inlateout("rdi") word => brought,
+            inlateout("rsi") save.as_ptr() => _,
             in("rdx") to,
             lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
             clobber_abi("sysv64"),

@@ -24,6 +24,18 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// The calling thread's `errno`.
+pub(crate) fn errno() -> i32 {
+    // SAFETY: always there.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets it.
+pub(crate) fn set_errno(errno: i32) {
+    // SAFETY: always there, and the calling thread's.
+    unsafe { *libc::__errno_location() = errno };
+}
+
 /// Writes a text to standard error, in one piece if the kernel lets it.
 ///
 /// Not by `eprint!`: that panics where nothing can be written (a full disk, a reader that has gone), and

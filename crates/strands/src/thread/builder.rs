@@ -1,7 +1,7 @@
-//! [`Builder`]: goroutines with a name or a stack size.
+//! [`Builder`]: goroutines with a name, a stack size or an affinity.
 
 use super::scope::{Scope, ScopedJoinHandle};
-use super::{JoinHandle, Thread};
+use super::{Affinity, JoinHandle, Thread};
 use crate::sched::{self, Order};
 use std::io;
 use std::panic::Location;
@@ -30,6 +30,7 @@ use std::panic::Location;
 pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
+    affinity: Option<Affinity>,
 }
 
 impl Builder {
@@ -51,6 +52,41 @@ impl Builder {
     /// many goroutines that do not call deep: it saves page tables, and the address space of a million.
     pub fn stack_size(mut self, size: usize) -> Builder {
         self.stack_size = Some(size);
+        self
+    }
+
+    /// Whether it stays on the OS thread on which it starts. If this is not chosen,
+    /// [`Config::affinity`](crate::runtime::Config::affinity) decides.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use strands::thread::{self, Affinity};
+    ///
+    /// thread_local! { static COUNT: Cell<u32> = const { Cell::new(0) }; }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let counts = (0..4).map(|_| {
+    ///     thread::Builder::new().affinity(Affinity::Roaming).spawn(|| {
+    ///         for _ in 0..10 {
+    ///             COUNT.set(COUNT.get() + 1);
+    ///             thread::yield_now();
+    ///         }
+    ///         COUNT.get()
+    ///     })
+    /// });
+    /// let counts = counts.collect::<std::io::Result<Vec<_>>>()?;
+    /// let counts: Vec<u32> = counts.into_iter().map(|count| count.join().unwrap()).collect();
+    /// # if strands::runtime::metrics().roaming_refused.is_none() {
+    /// // Each has thread-locals of its own.
+    /// assert_eq!(counts, [10; 4]);
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn affinity(mut self, affinity: Affinity) -> Builder {
+        self.affinity = Some(affinity);
         self
     }
 
@@ -88,7 +124,7 @@ impl Builder {
     }
 
     fn order(self, birth: &'static Location<'static>) -> Order {
-        Order::new(self.name, self.stack_size, birth)
+        Order::new(self.name, self.stack_size, birth).with_affinity(self.affinity)
     }
 }
 

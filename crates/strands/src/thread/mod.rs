@@ -24,7 +24,7 @@
 //! * A name with a NUL is an error of [`Builder::spawn`], not a panic.
 //! * [`scope`] ends when its children have ended, even if a handle was forgotten.
 //! * [`JoinHandle`] is a future.
-//! * Thread-locals are the OS thread's. `thread::current()` and what hangs on it are the goroutine's.
+//! * Thread-locals are the OS thread's, except in goroutines that [roam](Affinity::Roaming). `thread::current()` and what hangs on it are the goroutine's.
 
 mod arm;
 mod builder;
@@ -33,6 +33,7 @@ mod join;
 mod scope;
 
 pub use crate::identity::ThreadId;
+pub use crate::sched::Affinity;
 #[doc(hidden)]
 pub use arm::JoinArm;
 pub use builder::Builder;

@@ -106,6 +106,12 @@ pub(crate) fn set_current(task: *const TaskHeader) {
     TRIES.set(0);
 }
 
+/// Where the thread-locals of this module are that go with a turn, of the thread that asks: what
+/// [`set_current`] sets. For schedulers whose goroutines have thread-locals of their own.
+pub(crate) fn places() -> (*const Cell<*const TaskHeader>, *const Cell<u32>) {
+    (CURRENT.with(std::ptr::from_ref), TRIES.with(std::ptr::from_ref))
+}
+
 /// The goroutine that runs on this thread, if one does.
 ///
 /// Never inlined, so that no caller can keep a thread-local's address across a switch.

@@ -9,7 +9,7 @@
 //! A gift is for one worker, but need not be: nobody has started it. If the worker does not move, the monitor puts
 //! its gifts into the injector, for anybody.
 
-use super::super::goroutine::Goroutine;
+use super::super::goroutine::{Goroutine, Runnable};
 use super::super::here::Here;
 use super::super::idle::Assignment;
 use super::super::runtime::Runtime;
@@ -26,7 +26,7 @@ impl Worker {
     fn give(&self, goroutine: NonNull<Goroutine>) {
         self.given.fetch_add(1, Ordering::Relaxed);
         // SAFETY: fresh and in no queue, so anybody may start it; only who drains the inbox takes it out.
-        let _ = unsafe { self.gifts.push(goroutine) };
+        let _ = unsafe { self.gifts.push(goroutine.cast()) };
         self.wake();
     }
 }
@@ -39,6 +39,11 @@ impl Here {
 
     /// Gives the goroutine to a worker with fewer at home, if there is one. False: it is still the caller's.
     pub(super) fn give_away(self, goroutine: NonNull<Goroutine>) -> bool {
+        // SAFETY: fresh, and the caller's.
+        if unsafe { goroutine.as_ref() }.roams() {
+            // Whoever has time will take it.
+            return false;
+        }
         let runtime = self.runtime;
         let queued = self.own.processor.get().map_or(0, |p| runtime.processors[p].queue().len());
         let mine = self.residents.load(Ordering::Relaxed) + queued;
@@ -72,6 +77,7 @@ impl Here {
     pub(super) fn take_gifts(self) {
         for goroutine in self.gifts.drain() {
             self.given.fetch_sub(1, Ordering::Relaxed);
+            let goroutine = Runnable::as_fresh(goroutine).expect("gifts are fresh");
             if let Some(goroutine) = self.keep(goroutine) {
                 let started = self.settle(goroutine);
                 self.push_home(started);
@@ -86,7 +92,7 @@ impl Runtime {
         let Some(processor) = self.idle.try_take() else { return false };
         // It finds the goroutine in the injector, or somebody else does who has nothing to do.
         // SAFETY: fresh and in no queue, and anybody may start it.
-        unsafe { self.injector.push(goroutine) };
+        unsafe { self.injector.push(goroutine.cast()) };
         let _ = self.start_worker(Assignment { processor, searching: false });
         self.announce();
         true

@@ -1,7 +1,7 @@
 //! What a worker does when it has nothing to run: it searches for a while, and then sleeps. The protocol
 //! by which it is woken for work is in `idle`, that by which it is woken for goroutines at home in `parker`.
 
-use super::super::goroutine::Goroutine;
+use super::super::goroutine::Runnable;
 use super::super::here::Here;
 use super::super::parker::Where;
 use super::super::timers::NEVER;
@@ -38,7 +38,7 @@ pub(super) enum Rest {
 }
 
 enum Search {
-    Found(NonNull<Goroutine>),
+    Found(NonNull<Runnable>),
     /// Nothing fresh, but a goroutine at home has become ready.
     Home,
     Nothing,
@@ -64,9 +64,9 @@ impl Here {
         if self.own.processor.get().is_some() && (summoned || runtime.idle.start_search()) {
             self.own.searching.set(true);
             match self.search(summoned) {
-                Search::Found(goroutine) => {
+                Search::Found(runnable) => {
                     runtime.search_ended(true);
-                    return Rest::Found(Task::Fresh(goroutine));
+                    return Rest::Found(Task::of(runnable));
                 }
                 Search::Home => return Rest::Up,
                 Search::Nothing => runtime.search_ended(false),
@@ -237,7 +237,7 @@ impl Here {
     }
 
     /// Half of what another processor has, if it has more than one.
-    fn steal(self) -> Option<NonNull<Goroutine>> {
+    fn steal(self) -> Option<NonNull<Runnable>> {
         let processors = &self.runtime.processors;
         let start = self.random() as usize % processors.len();
         for at in (start..processors.len()).chain(0..start) {
@@ -253,7 +253,7 @@ impl Here {
         None
     }
 
-    fn steal_from_the_stuck(self, before: &[Option<(usize, u64)>]) -> Option<NonNull<Goroutine>> {
+    fn steal_from_the_stuck(self, before: &[Option<(usize, u64)>]) -> Option<NonNull<Runnable>> {
         let now = self.runtime.progress_of_owners();
         for (at, processor) in self.runtime.processors.iter().enumerate() {
             let victim = processor.queue();

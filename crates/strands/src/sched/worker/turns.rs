@@ -1,7 +1,7 @@
 //! A worker's loop: what runs next, and running it.
 
 use super::super::future;
-use super::super::goroutine::Goroutine;
+use super::super::goroutine::{Goroutine, Runnable};
 use super::super::here::Here;
 use super::super::hosts::Guest;
 use super::super::idle::Assignment;
@@ -9,6 +9,7 @@ use super::super::started::{Started, Turn};
 use super::super::timers::NEVER;
 use super::bump;
 use super::rest::Rest;
+use crate::stack::Slot;
 use crate::wait;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,17 @@ const RING_EVERY: u32 = 32;
 pub(super) enum Task {
     Fresh(NonNull<Goroutine>),
     Ready(NonNull<Started>),
+}
+
+impl Task {
+    /// What has come out of a queue that everybody takes from.
+    #[inline]
+    pub(super) fn of(runnable: NonNull<Runnable>) -> Task {
+        match Runnable::as_fresh(runnable) {
+            Some(goroutine) => Task::Fresh(goroutine),
+            None => Task::Ready(Started::of_runnable(runnable)),
+        }
+    }
 }
 
 impl Here {
@@ -91,7 +103,7 @@ impl Here {
         if tick.is_multiple_of(INJECTOR_EVERY)
             && let Some(goroutine) = self.pop_injector()
         {
-            return Some(Task::Fresh(goroutine));
+            return Some(Task::of(goroutine));
         }
         // Home and fresh work take turns. Were one of them always first, two goroutines that yield to
         // each other, or spawn each other, would keep all others waiting.
@@ -101,7 +113,7 @@ impl Here {
         } else {
             self.pop_home().or_else(|| self.pop_fresh(tick))
         };
-        task.or_else(|| self.pop_injector().map(Task::Fresh))
+        task.or_else(|| self.pop_injector().map(Task::of))
     }
 
     #[cold]
@@ -157,13 +169,13 @@ impl Here {
             // SAFETY: entered.
             && let Some(goroutine) = unsafe { queue.ring().pop() }
         {
-            return Some(Task::Fresh(goroutine));
+            return Some(Task::of(goroutine));
         }
         // SAFETY: entered.
-        unsafe { queue.pop() }.map(Task::Fresh)
+        unsafe { queue.pop() }.map(Task::of)
     }
 
-    pub(super) fn pop_injector(self) -> Option<NonNull<Goroutine>> {
+    pub(super) fn pop_injector(self) -> Option<NonNull<Runnable>> {
         let injector = &self.runtime.injector;
         if injector.is_empty() {
             return None;
@@ -216,8 +228,11 @@ impl Here {
             },
         };
         self.begin_turn(started);
-        // SAFETY: suspended at home here, out of all queues, so alive and ours to resume.
+        // SAFETY: suspended at home here (or roaming), out of all queues, so alive and ours to resume.
         let record = unsafe { started.as_ref() };
+        if record.roams() {
+            return self.execute_roaming(started);
+        }
         wait::set_current(started.as_ptr().cast());
         let panics = self.own.panics.get();
         panics.restore(record.panics());
@@ -232,8 +247,7 @@ impl Here {
             Turn::Ended(slot) => {
                 bump(&self.ended);
                 self.residents.store(self.residents.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-                // SAFETY: `own` is this thread's, and no reference to the pool is held.
-                unsafe { (*self.own.pool.get()).give(&self.runtime.stacks, slot) };
+                self.take_back(slot);
             }
             Turn::Paused(slot, goroutine) => {
                 self.residents.store(self.residents.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
@@ -246,6 +260,34 @@ impl Here {
                 }
             }
         }
+    }
+
+    /// The same for a goroutine that roams.
+    #[inline(never)]
+    fn execute_roaming(self, started: NonNull<Started>) {
+        // SAFETY: as in `execute`.
+        let record = unsafe { started.as_ref() };
+        // SAFETY: out of all queues: ours to resume.
+        match unsafe { record.resume_roaming(self.worker()) } {
+            // From the moment that it has parked it is its waker's, and perhaps runs elsewhere already.
+            Turn::Parked => {
+                if !record.park_or_go_on() {
+                    self.ready_roaming(started);
+                }
+            }
+            Turn::Yielded => self.requeue_roaming(started),
+            Turn::Paused(..) => unreachable!("no future roams"),
+            Turn::Ended(slot) => {
+                bump(&self.ended);
+                self.take_back(slot);
+            }
+        }
+    }
+
+    #[inline]
+    fn take_back(self, slot: Slot) {
+        // SAFETY: `own` is this thread's, and no reference to the pool is held.
+        unsafe { (*self.own.pool.get()).give(&self.runtime.stacks, slot) };
     }
 
     /// A goroutine to start here. One whose like are known to hold their threads goes to a thread of its own
@@ -262,26 +304,32 @@ impl Here {
     #[cold]
     fn keep_well_behaved(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
         // SAFETY: fresh and just popped: alive.
-        let site = unsafe { goroutine.as_ref() }.site();
-        if self.is_host() {
+        let fresh = unsafe { goroutine.as_ref() };
+        // One that roams has no siblings, wherever it is.
+        if self.is_host() || fresh.roams() {
             return Some(goroutine);
         }
+        let site = fresh.site();
         match self.runtime.offenders.find(site) {
             Some(held) => self.runtime.set_apart(site, Guest { goroutine, held }),
             None => Some(goroutine),
         }
     }
 
-    /// Gives a fresh goroutine a stack, and makes it at home here.
+    /// Gives a fresh goroutine a stack, and makes it at home here, unless it roams.
     #[inline(always)]
     pub(super) fn settle(self, goroutine: NonNull<Goroutine>) -> NonNull<Started> {
-        self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // SAFETY: fresh and just popped: alive.
         let class = unsafe { goroutine.as_ref() }.class();
         // SAFETY: `own` is this thread's, and no reference to the pool is held. A slot was promised when
         // the goroutine was spawned.
         let slot = unsafe { (*self.own.pool.get()).take(&self.runtime.stacks, class) };
         // SAFETY: popped from its queue by us, on this thread.
-        unsafe { Started::settle(goroutine, slot, self.worker()) }
+        let started = unsafe { Started::settle(goroutine, slot, self.worker()) };
+        // SAFETY: just made.
+        if !unsafe { started.as_ref() }.roams() {
+            self.residents.store(self.residents.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        started
     }
 }
