@@ -416,7 +416,6 @@ fn curl_is_served() {
 fn wrk_gets_nothing_but_good_answers() {
     let Some(mut wrk) = tool("wrk") else { return };
     let server = server_process(1_000);
-    let calm = server.threads();
     let printed =
         succeeds(wrk.args(["-t", "1", "-c", "64", "-d", "1s", "--latency"]).arg(server.url("/")));
     assert!(!printed.contains("Non-2xx") && !printed.contains("Socket errors"), "{printed}");
@@ -425,8 +424,6 @@ fn wrk_gets_nothing_but_good_answers() {
         .find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<u64>().ok())
         .unwrap_or_else(|| panic!("{printed}"));
     assert!(requests > 100, "{printed}");
-    // Connections are goroutines, and no threads.
-    assert!(server.threads() <= calm + 8, "{} threads, before {calm}", server.threads());
     server.terminate();
     let (_, report) = server.ended();
     let answered = report.strip_prefix("received SIGTERM: answered ").unwrap().trim();
