@@ -18,7 +18,7 @@ use super::offenders::{HELD, Held};
 use super::runtime::Runtime;
 use super::stuck;
 use super::worker::Worker;
-use crate::sys::probe::{self, Activity, Probe};
+use crate::sys::probe::{self, Activity, Probe, Sleep};
 use crate::wait::WaitKind;
 use std::time::Duration;
 
@@ -32,8 +32,11 @@ const HARMFUL: u64 = 100 * MILLI;
 const MOST_WEIGHED: usize = 100;
 /// Looks at all workers are at least so far apart.
 const EVERY: u64 = 2 * MILLI;
-/// Between two looks a turn is older by this at most.
-const STEP: u64 = 4 * MILLI;
+/// Between two looks a turn is older by this at most: on a busy machine, where looks are far apart, it takes as many
+/// of them as on an idle one.
+const STEP: u64 = EVERY;
+/// A sleep that says little of the goroutine counts for so much less. See [`is_telling`].
+const HARDLY: u64 = 10;
 /// So many workers are asked about through files that stay open. Files are scarce.
 const KEPT_OPEN: usize = 64;
 /// A turn this old is looked into.
@@ -63,6 +66,26 @@ struct Turn {
     ran_then: Option<u64>,
     /// It has been reported.
     is_reported: bool,
+}
+
+/// Whether it is the goroutine's way that shows in this sleep.
+///
+/// Where memory is mapped, or a process made of this one, every thread may have to wait for every other, and on a busy
+/// machine for one that waits for a CPU. A fault may be a slow file's; then it lasts.
+fn is_telling(sleep: Sleep) -> bool {
+    const IN_NO_CALL: i64 = -1;
+    const OF_MEMORY: [libc::c_long; 9] = [
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mprotect,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        libc::SYS_process_madvise,
+        libc::SYS_brk,
+        libc::SYS_clone,
+        libc::SYS_clone3,
+    ];
+    sleep.call != IN_NO_CALL && !OF_MEMORY.contains(&(sleep.call as libc::c_long))
 }
 
 pub(super) struct Overdue {
@@ -157,9 +180,9 @@ impl Overdue {
         let held = match self.probe(worker) {
             // Our own way of blocking a thread, where a goroutine must not be suspended, is nobody's offence.
             Activity::Blocked(sleep) if sleep.argument == worker.futex() => None,
-            Activity::Blocked(_) => {
+            Activity::Blocked(sleep) => {
                 let turn = self.turn(worker);
-                turn.asleep += step;
+                turn.asleep += if is_telling(sleep) { step } else { step / HARDLY };
                 (turn.asleep >= HELD).then_some(Held::Blocked)
             }
             _ => (self.ran(worker) >= HELD).then_some(Held::Hogged),
