@@ -479,14 +479,16 @@ fn a_task_that_waits_is_taken_over_by_another_worker() {
         let mut hogs = Vec::new();
         while !busy.load(SeqCst) {
             let (over, busy) = (Arc::clone(&over), Arc::clone(&busy));
-            let hog = strands::go(move || {
+            // At home, since what is compared is threads.
+            let hog = strands::thread::Builder::new().affinity(strands::thread::Affinity::Home);
+            let hog = hog.spawn(move || {
                 if std::thread::current().id() == first && !busy.swap(true, SeqCst) {
                     while !over.load(SeqCst) {
                         std::hint::spin_loop();
                     }
                 }
             });
-            hogs.push(hog);
+            hogs.push(hog.unwrap());
             std::thread::sleep(Duration::from_micros(100));
         }
         gate.open();
