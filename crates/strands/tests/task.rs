@@ -480,7 +480,7 @@ fn a_task_that_waits_is_taken_over_by_another_worker() {
         while !busy.load(SeqCst) {
             let (over, busy) = (Arc::clone(&over), Arc::clone(&busy));
             // At home, since what is compared is threads.
-            let hog = strands::thread::Builder::new().affinity(strands::thread::Affinity::Home);
+            let hog = thread::Builder::new().affinity(thread::Affinity::Home);
             let hog = hog.spawn(move || {
                 if std::thread::current().id() == first && !busy.swap(true, SeqCst) {
                     while !over.load(SeqCst) {
