@@ -73,8 +73,12 @@ pub struct Config {
 /// on just now, and change when it waits. So mutexes for which the kernel keeps the books (pthread's *robust* and
 /// *priority-inheriting* ones) must not be used in it. Nor can it `fork` and then wait in the child; running
 /// another program in the child is fine, as `std::process` does. A shared library that is loaded by `dlopen` while
-/// goroutines roam, and that was built with `-ftls-model=initial-exec`, finds its thread-locals initialised only in
-/// goroutines that start later.
+/// goroutines roam, and that was built with `-ftls-model=initial-exec`, must not be used in goroutines: its
+/// thread-locals are initialised on stacks that are used for the first time only, and on others as the goroutine before left
+/// them. `pthread_getattr_np` does not know a goroutine's stack.
+///
+/// Destructors of its thread-locals run when it ends, as a thread's do, but those who join it may go on
+/// before they have. Futures ([`task::spawn`](crate::task::spawn)) do not roam within a poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Affinity {
     /// It stays on the OS thread on which it started.
