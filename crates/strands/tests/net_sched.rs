@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use strands::net::{TcpListener, TcpStream, UnixStream};
+use strands::runtime;
+use strands::thread::Affinity;
 use waiting::{Kind, PLENTY};
 
 #[test]
@@ -85,6 +87,8 @@ fn what_a_stuck_worker_was_told_reaches_others() {
 fn connections_are_spread_and_none_waits_for_a_stuck_worker() {
     on_processors(&[2], || {
         const COUNT: usize = 60;
+        // Those that roam are at home nowhere.
+        runtime::configure(runtime::Config::new().affinity(Affinity::Home)).expect("in time");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
