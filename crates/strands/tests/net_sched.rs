@@ -20,7 +20,7 @@ use waiting::{Kind, PLENTY};
 #[test]
 fn a_busy_worker_still_looks_at_its_sockets() {
     on_processors(&[1, 2], || {
-        let processors = strands::runtime::metrics().processors;
+        let processors = runtime::metrics().processors;
         let stop = Arc::new(AtomicBool::new(false));
         let (mut one, other) = UnixStream::pair().unwrap();
         let reader = Kind::Goroutine.start(move || (&other).read(&mut [0; 4]).unwrap());
