@@ -352,3 +352,24 @@ fn selects_futures_and_deadlines_work_in_the_destructors_of_thread_locals() {
         assert!(told.load(SeqCst));
     }
 }
+
+#[test]
+fn a_select_of_one_arm_sees_what_happened_before_it_and_the_end_of_a_drained_channel() {
+    for cap in [1, 4] {
+        let (tx, rx) = bounded(cap);
+        let poll = || {
+            strands::select! {
+                recv(rx) -> message => Some(message),
+                default => None,
+            }
+        };
+        assert_eq!(poll(), None);
+        tx.send(1).unwrap();
+        assert_eq!(poll(), Some(Ok(1)));
+        assert_eq!(poll(), None);
+        tx.send(2).unwrap();
+        tx.close();
+        assert_eq!(poll(), Some(Ok(2)));
+        assert_eq!(poll(), Some(Err(RecvError)), "closed and drained");
+    }
+}
