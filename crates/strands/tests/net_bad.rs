@@ -338,7 +338,7 @@ fn nine_thousand_connections_on_a_few_threads() {
     const COUNT: usize = 9_000;
     let ended = Child::of("nine_thousand_connections_on_a_few_threads").run(|| {
         // Both ends are in this process.
-        if !limit_descriptors(2 * COUNT as u64 + 200) {
+        if !limit_descriptors(2 * COUNT as u64 + 600) {
             return;
         }
         let (listener, addr) = listen();

@@ -71,7 +71,8 @@ struct Turn {
 /// Whether it is the goroutine's way that shows in this sleep.
 ///
 /// Where memory is mapped, or a process made of this one, every thread may have to wait for every other, and on a busy
-/// machine for one that waits for a CPU. A fault may be a slow file's; then it lasts.
+/// machine for one that waits for a CPU. A fault may be a slow file's; then it lasts. And who makes the descriptor
+/// for which the process's table has to grow waits until every CPU has let go of the old one, for tens of milliseconds.
 fn is_telling(sleep: Sleep) -> bool {
     const IN_NO_CALL: i64 = -1;
     const OF_MEMORY: [libc::c_long; 9] = [
@@ -85,7 +86,21 @@ fn is_telling(sleep: Sleep) -> bool {
         libc::SYS_clone,
         libc::SYS_clone3,
     ];
-    sleep.call != IN_NO_CALL && !OF_MEMORY.contains(&(sleep.call as libc::c_long))
+    const OF_DESCRIPTORS: [libc::c_long; 11] = [
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_accept,
+        libc::SYS_accept4,
+        libc::SYS_dup,
+        libc::SYS_dup3,
+        libc::SYS_fcntl,
+        libc::SYS_pipe2,
+        libc::SYS_epoll_create1,
+        libc::SYS_eventfd2,
+        libc::SYS_pidfd_open,
+    ];
+    let call = sleep.call as libc::c_long;
+    sleep.call != IN_NO_CALL && !OF_MEMORY.contains(&call) && !OF_DESCRIPTORS.contains(&call)
 }
 
 pub(super) struct Overdue {
