@@ -188,6 +188,12 @@ impl Worker {
         self.turn.record.store(started.as_ptr(), Ordering::Release);
     }
 
+    /// Marks that no goroutine has a turn: whatever the thread does now is not the last one's doing.
+    fn end_turns(&self) {
+        self.turn.record.store(ptr::null_mut(), Ordering::Release);
+        bump(&self.turn.progress);
+    }
+
     /// The goroutine whose turn it is here, if `progress`, which was read a while ago, is that turn's.
     pub(super) fn whose_turn(&self, progress: u64) -> Option<Look> {
         // Ordering: Acquire, see `begin_turn`: if this is the next turn's record, its number is there too.

@@ -59,6 +59,7 @@ impl Here {
     /// Looks further afield, and then sleeps.
     pub(super) fn rest(self) -> Rest {
         let runtime = self.runtime;
+        self.end_turns();
         let summoned = self.own.searching.get();
         if self.poller_in_use().is_some() && self.look_with_courtesy() {
             return Rest::Up;
