@@ -513,6 +513,28 @@ fn a_thread_that_waits_for_a_cpu_is_no_hog() {
 }
 
 #[test]
+fn a_thread_that_has_nothing_to_run_yet_is_no_hog() {
+    let Some(program) = stage(|| {
+        let _burners = Burners::start(6);
+        // All are asleep, and each worker that gets up waits for the CPU that others use.
+        let end = Instant::now() + Duration::from_secs(3);
+        let sleepers = (0..8).map(|n| {
+            go(move || {
+                while Instant::now() < end {
+                    strands::sleep(Duration::from_micros(500 + 100 * n));
+                }
+            })
+        });
+        join_all(sleepers.collect::<Vec<_>>());
+        let metrics = runtime::metrics();
+        assert_eq!((metrics.handoffs_hogging, metrics.offending_sites), (0, 0), "{metrics:?}");
+    }) else {
+        return;
+    };
+    program.processors(2).by(["taskset", "-c", "0"]).run().succeeded();
+}
+
+#[test]
 fn a_thousand_goroutines_block_at_once() {
     on_processors(ONE_AND_TWO, || {
         let barrier = Arc::new(Barrier::new(1000));

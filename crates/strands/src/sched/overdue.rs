@@ -46,6 +46,8 @@ const SUSPICIOUS: u64 = MILLI;
 #[derive(Default)]
 struct Turn {
     progress: u64,
+    /// The worker was asleep, or had no thread, when it was last seen.
+    is_out: bool,
     /// When it was first seen, and last.
     since: u64,
     seen: u64,
@@ -144,9 +146,10 @@ impl Overdue {
         let progress = worker.progress();
         let turn = self.turn(worker);
         let is_out = worker.tid() == 0 || worker.is_asleep();
-        if is_out || turn.progress != progress || turn.since == 0 {
+        // From when it has got up: how long it has slept is nothing to go by.
+        if is_out || turn.is_out || turn.progress != progress || turn.since == 0 {
             let ran_before = if is_out { None } else { probe::cpu_time_of(worker.tid()) };
-            *turn = Turn { progress, since: now, seen: now, ran_before, ..Turn::default() };
+            *turn = Turn { progress, is_out, since: now, seen: now, ran_before, ..Turn::default() };
             return false;
         }
         let step = (now - turn.seen).min(STEP);

@@ -14,7 +14,7 @@
 //! # Who may touch what
 //!
 //! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead, `gifts`
-//! spreads connections; here are the worker's record, and what others and its own goroutines ask of it.)
+//! spreads connections, `courtesy` has it yield its CPU before it sleeps; here are the worker's record, and what others and its own goroutines ask of it.)
 //!
 //! | field | who |
 //! |---|---|
@@ -23,6 +23,7 @@
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
 
+mod courtesy;
 mod gifts;
 mod host;
 mod rest;
@@ -41,6 +42,7 @@ use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
 use crate::sys::epoll::Events;
+use courtesy::Courtesy;
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
@@ -117,6 +119,7 @@ struct Own {
     panics: Cell<PanicWord>,
     /// How long to wait awake for work, in nanoseconds.
     patience: Cell<u64>,
+    courtesy: Courtesy,
     random: Cell<u64>,
 }
 
@@ -155,6 +158,7 @@ impl Worker {
                 ids: Cell::new((0, 0)),
                 panics: Cell::new(PanicWord::unknown()),
                 patience: Cell::new(rest::SEARCH),
+                courtesy: Courtesy::new(),
                 random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             },
         }
@@ -182,6 +186,12 @@ impl Worker {
         bump(&self.turn.progress);
         // Ordering: Release pairs with the Acquire in `whose_turn`: with the record comes its number.
         self.turn.record.store(started.as_ptr(), Ordering::Release);
+    }
+
+    /// Marks that no goroutine has a turn: whatever the thread does now is not the last one's doing.
+    fn end_turns(&self) {
+        self.turn.record.store(ptr::null_mut(), Ordering::Release);
+        bump(&self.turn.progress);
     }
 
     /// The goroutine whose turn it is here, if `progress`, which was read a while ago, is that turn's.
@@ -330,25 +340,25 @@ impl Here {
         self.worker().poller.get().filter(|poller| poller.has_sources())
     }
 
-    /// Makes goroutines ready whose descriptors have become so; true if anybody was woken.
-    fn look_at_poller(self, now: u64) -> bool {
-        let Some(poller) = self.poller_in_use() else { return false };
-        let mut any = false;
+    /// Makes goroutines ready whose descriptors have become so, and returns how many.
+    fn look_at_poller(self, now: u64) -> usize {
+        let Some(poller) = self.poller_in_use() else { return 0 };
+        let mut woken = 0;
         let mut events = Events::new();
         loop {
             poller.look(&mut events, now);
-            any |= self.deliver(&events);
+            woken += self.deliver(&events);
             if !events.is_full() {
-                return any;
+                return woken;
             }
         }
     }
 
     /// Wakes those who have waited for these. They go to the end of the list, as in `fire_timers`.
-    fn deliver(self, events: &Events) -> bool {
+    fn deliver(self, events: &Events) -> usize {
         let next = self.own.next.take();
         let mut foreign = Vec::new();
-        let any = poller::handle(events, |wake| {
+        let woken = poller::handle(events, |wake| {
             if future::is_foreign(&wake) {
                 foreign.push(wake);
                 return;
@@ -362,7 +372,7 @@ impl Here {
         if !foreign.is_empty() {
             poller::deliver_aside(foreign);
         }
-        any
+        woken
     }
 
     /// Where it is to sleep now.

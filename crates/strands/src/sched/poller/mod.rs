@@ -39,6 +39,9 @@
 //! protocol). It comes off the list of sleepers *before* it takes anybody out of a line: whoever looks for a
 //! deadlock finds either somebody who waits for a descriptor, or a worker that is up.
 //!
+//! Before it sleeps in its epoll it lets others have the CPU and looks once more, as long as that proves worth while
+//! (`worker/courtesy`).
+//!
 //! A worker that is busy looks every 50 µs between two turns. If a turn takes longer than 10 ms, the
 //! monitor looks in its stead: what it finds may be waited for by goroutines of other workers, or by threads.
 //!
@@ -123,19 +126,19 @@ impl Poller {
     }
 }
 
-/// Notes what has come about, and hands out the wake-ups that it causes, in the order in which it came. True if
-/// there were any.
-pub(super) fn handle(events: &Events, mut deliver: impl FnMut(Wake)) -> bool {
-    let mut any = false;
+/// Notes what has come about, and hands out the wake-ups that it causes, in the order in which it came. Returns how
+/// many there were.
+pub(super) fn handle(events: &Events, mut deliver: impl FnMut(Wake)) -> usize {
+    let mut woken = 0;
     for (number, what) in events.iter() {
         if number != BELL {
             record::notice(number, what, |wake| {
-                any = true;
+                woken += 1;
                 deliver(wake);
             });
         }
     }
-    any
+    woken
 }
 
 /// Calls wakers in a goroutine of their own.

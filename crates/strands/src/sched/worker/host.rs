@@ -106,7 +106,7 @@ impl Here {
     /// Sleeps until the guest is ready.
     fn rest_with_guest(self, is_hog: bool) {
         let runtime = self.runtime;
-        if self.look_at_poller(runtime.clock.now()) {
+        if self.look_at_poller(runtime.clock.now()) > 0 {
             return;
         }
         let (bed, mut events) = (self.bed(), Events::new());

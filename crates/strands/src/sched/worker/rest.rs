@@ -22,6 +22,8 @@ const LONG_SLEEP: u64 = 1_000_000;
 /// workers whose goroutines talk to each other must not wait for less than a wake-up takes (25–50 µs), or
 /// each finds the other asleep for ever: 50 µs a round trip, where half a microsecond is possible.
 const LONGEST_SEARCH: u64 = 100_000;
+/// How often it yields before it sleeps in its poller.
+const YIELDS: usize = 2;
 /// Pauses between two looks.
 const SPINS: u32 = 16;
 /// How long a surplus worker waits for work before its thread ends.
@@ -57,8 +59,9 @@ impl Here {
     /// Looks further afield, and then sleeps.
     pub(super) fn rest(self) -> Rest {
         let runtime = self.runtime;
+        self.end_turns();
         let summoned = self.own.searching.get();
-        if self.poller_in_use().is_some() && self.look_at_poller(runtime.clock.now()) {
+        if self.poller_in_use().is_some() && self.look_with_courtesy() {
             return Rest::Up;
         }
         if self.own.processor.get().is_some() && (summoned || runtime.idle.start_search()) {
@@ -96,6 +99,28 @@ impl Here {
         self.sleep(bed)
     }
 
+    /// Looks at the poller, having let others have the CPU: see `courtesy`. True if there was anything.
+    fn look_with_courtesy(self) -> bool {
+        let (clock, courtesy) = (&self.runtime.clock, &self.own.courtesy);
+        if !courtesy.is_due() {
+            return self.look_at_poller(clock.now()) > 0;
+        }
+        for _ in 0..YIELDS {
+            let before = clock.now();
+            std::thread::yield_now();
+            let after = clock.now();
+            let brought = self.look_at_poller(after);
+            let again = courtesy.weigh(after - before, brought);
+            if brought > 0 || !self.inbox_is_empty() {
+                return true;
+            }
+            if !again {
+                break;
+            }
+        }
+        false
+    }
+
     fn sleep(self, bed: Where) -> Rest {
         let runtime = self.runtime;
         let before = runtime.clock.now();
@@ -117,7 +142,7 @@ impl Here {
         self.own.patience.set(patience(after - before));
         let mail = self.get_up();
         // Only now: see the essay in `poller`.
-        if self.deliver(&events) {
+        if self.deliver(&events) > 0 {
             // As in `watch_timers`: the kernel's time says nothing of how soon others will bring something.
             self.own.patience.set(0);
         }
