@@ -52,7 +52,17 @@ func parked(n int) {
 	metric("wake_join", "ns", float64(ended.Nanoseconds())/float64(n))
 }
 
+// manySleeps sleeps twice: the second time with the stacks of the first.
 func manySleeps(size sizes) {
+	late, used := sleeps(size)
+	_, usedAgain := sleeps(size)
+	metric("cpu", "s", used)
+	metric("cpu_again", "s", usedAgain)
+	percentiles("late", late)
+}
+
+// sleeps returns how late each was, and the CPU time of all in seconds.
+func sleeps(size sizes) ([]time.Duration, float64) {
 	cpu := cpuTime()
 	late := make([]time.Duration, size.sleeps)
 	var all sync.WaitGroup
@@ -69,8 +79,7 @@ func manySleeps(size sizes) {
 		}()
 	}
 	all.Wait()
-	metric("cpu", "s", (cpuTime() - cpu).Seconds())
-	percentiles("late", late)
+	return late, (cpuTime() - cpu).Seconds()
 }
 
 // Xorshift64*, seeded by position, as in src/measure.rs.

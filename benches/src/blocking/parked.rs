@@ -47,7 +47,18 @@ pub(super) fn parked<R: Runtime, C: Channels>(n: usize, dense: bool) -> Vec<Metr
     ]
 }
 
+/// Twice: the second time with the stacks of the first.
 pub(super) fn many_sleeps<R: Runtime>(sizes: &Sizes) -> Vec<Metric> {
+    let (late, used) = sleeps::<R>(sizes);
+    let (_, used_again) = sleeps::<R>(sizes);
+    let mut metrics =
+        vec![Metric::new("cpu", "s", used), Metric::new("cpu_again", "s", used_again)];
+    metrics.extend(percentiles("late", &late));
+    metrics
+}
+
+/// How late each was, and the CPU time of all.
+fn sleeps<R: Runtime>(sizes: &Sizes) -> (Vec<u64>, f64) {
     let cpu = cpu_time();
     let handles: Vec<_> = (0..sizes.sleeps)
         .map(|i| {
@@ -63,7 +74,5 @@ pub(super) fn many_sleeps<R: Runtime>(sizes: &Sizes) -> Vec<Metric> {
         .collect();
     let late: Vec<u64> = handles.into_iter().map(R::join).collect();
     let used = (cpu_time() - cpu).as_secs_f64();
-    let mut metrics = vec![Metric::new("cpu", "s", used)];
-    metrics.extend(percentiles("late", &late));
-    metrics
+    (late, used)
 }

@@ -54,7 +54,18 @@ pub(super) async fn parked<R: Runtime, C: Channels>(n: usize) -> Vec<Metric> {
     ]
 }
 
+/// Twice, as those who block do.
 pub(super) async fn many_sleeps<R: Runtime>(sizes: Sizes) -> Vec<Metric> {
+    let (late, used) = sleeps::<R>(&sizes).await;
+    let (_, used_again) = sleeps::<R>(&sizes).await;
+    let mut metrics =
+        vec![Metric::new("cpu", "s", used), Metric::new("cpu_again", "s", used_again)];
+    metrics.extend(percentiles("late", &late));
+    metrics
+}
+
+/// How late each was, and the CPU time of all.
+async fn sleeps<R: Runtime>(sizes: &Sizes) -> (Vec<u64>, f64) {
     let cpu = cpu_time();
     let handles: Vec<_> = (0..sizes.sleeps)
         .map(|i| {
@@ -73,7 +84,5 @@ pub(super) async fn many_sleeps<R: Runtime>(sizes: Sizes) -> Vec<Metric> {
         late.push(R::join(handle).await);
     }
     let used = (cpu_time() - cpu).as_secs_f64();
-    let mut metrics = vec![Metric::new("cpu", "s", used)];
-    metrics.extend(percentiles("late", &late));
-    metrics
+    (late, used)
 }
