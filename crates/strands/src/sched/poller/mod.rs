@@ -30,6 +30,7 @@
 //! | `registration` | with which poller it is registered, and for what |
 //! | `slab` | where records live |
 //! | `outside` | the poller of those who are no goroutines |
+//! | `makeshift` | the poller of those for whom no descriptors are left |
 //!
 //! # How a worker sleeps
 //!
@@ -48,12 +49,14 @@
 //! Wakers of async tasks are other people's code, and do not run on a worker's own stack: a goroutine is
 //! spawned to call them ([`deliver_aside`]).
 
+mod makeshift;
 mod outside;
 mod record;
 mod registration;
 mod slab;
 mod source;
 
+pub(crate) use makeshift::Makeshift;
 pub(crate) use outside::Outside;
 pub(crate) use record::{Place, Side};
 pub(crate) use source::Source;

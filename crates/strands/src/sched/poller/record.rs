@@ -73,6 +73,10 @@ impl Side {
         }
     }
 
+    pub(super) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// What one waits for in `poll`.
     pub(super) fn polled(self) -> u32 {
         match self {
@@ -194,6 +198,8 @@ pub(super) struct State {
     /// With which poller it is registered, for what, and its habits of moving: see `registration`.
     pub(super) poller: Option<&'static Poller>,
     pub(super) told_of: u32,
+    /// For which sides the makeshift poller has an entry.
+    pub(super) makeshift: u8,
     pub(super) moves: u8,
     pub(super) strangers: u16,
 }
@@ -204,8 +210,11 @@ unsafe impl Send for State {}
 impl State {
     /// Whether anybody waits.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.lines.iter().any(|line| line.length > 0)
-            || self.wakers.iter().any(|wakers| !wakers.is_empty())
+        self.is_waited_for_at(Side::Read) || self.is_waited_for_at(Side::Write)
+    }
+
+    pub(super) fn is_waited_for_at(&self, side: Side) -> bool {
+        self.lines[side as usize].length > 0 || !self.wakers[side as usize].is_empty()
     }
 }
 
@@ -237,6 +246,7 @@ impl Record {
                 generation: 0,
                 poller: None,
                 told_of: 0,
+                makeshift: 0,
                 moves: 0,
                 strangers: 0,
             }),
@@ -353,7 +363,7 @@ impl Record {
             "a source that is waited for"
         );
         state.generation = state.generation.wrapping_add(1);
-        (state.moves, state.strangers) = (0, 0);
+        (state.makeshift, state.moves, state.strangers) = (0, 0, 0);
         std::mem::take(&mut state.wakers)
     }
 

@@ -2,7 +2,6 @@
 
 use super::record::{Place, Record, Seen, Side};
 use super::slab;
-use crate::sched::blocking::blocking;
 use crate::sched::here;
 use crate::sys::epoll;
 use crate::wait::{self, FIRST_FREE, Reason, TIMED_OUT, Token, WaitKind, Waiter};
@@ -146,11 +145,9 @@ impl Source {
     ) -> io::Result<T> {
         let mut deadline = None;
         let trusts_edges = here::current().is_some() && !self.is_nonblocking();
-        // The last wait has ended without an edge.
-        let mut is_untold = false;
         loop {
             let seen = self.0.look(side);
-            if seen.is_ready() || !trusts_edges || std::mem::take(&mut is_untold) {
+            if seen.is_ready() || !trusts_edges {
                 match call() {
                     Ok(done) => {
                         if trusts_edges && emptied(&done) && seen.is_plain() {
@@ -173,31 +170,10 @@ impl Source {
             if deadline.is_none() {
                 deadline = timeout.map(crate::sched::deadline);
             }
-            let in_time = match self.wait(side, why, deadline) {
-                Err(error) if is_shortage(&error) => {
-                    is_untold = true;
-                    self.wait_aside(side, deadline)?
-                }
-                waited => waited?,
-            };
-            if !in_time {
+            if !self.wait(side, why, deadline)? {
                 return Err(io::Error::from_raw_os_error(libc::EAGAIN));
             }
         }
-    }
-
-    /// Waits on a spare thread: for a goroutine whose worker has no poller yet, and gets no descriptors for one now.
-    #[cold]
-    fn wait_aside(&self, side: Side, deadline: Option<Instant>) -> io::Result<bool> {
-        let left = match deadline {
-            None => None,
-            Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
-                Duration::ZERO => return Ok(false),
-                left => Some(left),
-            },
-        };
-        blocking(|| epoll::poll(self.fd(), side.polled(), left))?;
-        Ok(true)
     }
 
     /// Waits until the side may be ready, after a call that would have blocked. False: the time is up.
@@ -391,9 +367,4 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.fd().as_raw_fd()).finish()
     }
-}
-
-/// Whether there are no descriptors left: a shortage that passes, and no fault of the source's.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
