@@ -6,7 +6,6 @@ use super::shortage::Shortage;
 use super::tcp_stream::TcpStream;
 use crate::sched::{Side, Source, spread_next};
 use crate::sys::socket::{self, View};
-use crate::wait::WaitKind;
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
@@ -89,7 +88,7 @@ impl TcpListener {
         let fd = self.source.fd();
         let mut shortage = Shortage::new();
         loop {
-            let accepted = self.source.run(Side::Read, WaitKind::Accept, || socket::accept(fd));
+            let accepted = self.source.run_accept(|| socket::accept(fd));
             match accepted {
                 Ok((fd, addr)) => {
                     spread_next();

@@ -153,7 +153,7 @@ impl UnixListener {
         let view = self.std();
         let mut shortage = Shortage::new();
         loop {
-            match self.source.run(Side::Read, WaitKind::Accept, || view.accept()) {
+            match self.source.run_accept(|| view.accept()) {
                 Ok((stream, addr)) => {
                     spread_next();
                     return Ok((stream.into(), addr));

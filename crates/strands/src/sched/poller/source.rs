@@ -115,6 +115,17 @@ impl Source {
         self.run_for(side, why, self.timeout(side), call, |_| false)
     }
 
+    /// The same for a call that accepts a connection. Of many goroutines that wait in it, one is woken for each.
+    pub(crate) fn run_accept<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let accepted = self.run(Side::Read, WaitKind::Accept, call);
+        // Whether this one was woken or came by: somebody has to see to the next connection.
+        if self.0.has_acceptors() && self.is_ready(Side::Read) {
+            let wake = Record::next_acceptor(&mut self.0.state.lock());
+            drop(wake);
+        }
+        accepted
+    }
+
     /// The same for a call that reads up to `wanted` bytes of a stream.
     #[inline]
     pub(crate) fn run_read(
@@ -185,12 +196,16 @@ impl Source {
         why: WaitKind,
         deadline: Option<Instant>,
     ) -> io::Result<bool> {
+        let accepts = why == WaitKind::Accept;
         let why = Reason::on(why, self.fd().as_raw_fd() as usize);
         if here::current().is_none() {
             return self.wait_as_thread(side, why, deadline);
         }
         let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-        let place = Place::new();
+        let place = match accepts {
+            true => Place::new().of_acceptor(),
+            false => Place::new(),
+        };
         {
             let mut state = self.0.state.lock();
             self.0.register(&mut state, side)?;
@@ -200,7 +215,7 @@ impl Source {
             }
         }
         if waiter.park(why, deadline) == TIMED_OUT {
-            self.0.leave(side, &place);
+            self.0.leave(&place);
             return Ok(false);
         }
         Ok(true)
@@ -330,8 +345,8 @@ impl Source {
     }
 
     /// Gets out of line, if it is in.
-    pub(crate) fn leave(&self, side: Side, place: &Place) {
-        self.0.leave(side, place);
+    pub(crate) fn leave(&self, place: &Place) {
+        self.0.leave(place);
     }
 }
 
