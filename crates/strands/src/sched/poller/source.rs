@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The user wants to be told that a call would block.
 const NONBLOCKING: u8 = 1;
+/// Its calls fail from now on.
+const CLOSED: u8 = 4;
 /// A read that is short has emptied it: see `record`.
 const SHORT_IS_EMPTY: u8 = 2;
 
@@ -83,6 +85,32 @@ impl Source {
         } else {
             self.0.flags.fetch_and(!NONBLOCKING, Ordering::Relaxed);
         }
+    }
+
+    /// Has calls that are made by way of [`unless_closed`](Source::unless_closed) fail from now on. Waking those who
+    /// wait is the caller's business.
+    pub(crate) fn close(&self) {
+        // Ordering: whoever is woken by what the caller does next finds it closed.
+        self.0.flags.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.flags.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// The call's; [`NotConnected`](io::ErrorKind::NotConnected) if the source has been closed.
+    pub(crate) fn unless_closed<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if !self.is_closed() {
+            match call() {
+                // Meanwhile, and so that is why.
+                Err(_) if self.is_closed() => {}
+                done => return done,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed"))
     }
 
     /// For how long a call of this side waits.
