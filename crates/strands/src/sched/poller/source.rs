@@ -411,3 +411,31 @@ impl fmt::Debug for Source {
         f.debug_tuple("Source").field(&self.fd().as_raw_fd()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_call_during_which_the_source_is_closed_fails_for_that() {
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        assert_eq!(source.unless_closed(|| Ok(1)).unwrap(), 1);
+        let broken = source.unless_closed(|| Err::<(), _>(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        // What it has done meanwhile it has done.
+        let done = source.unless_closed(|| {
+            source.close();
+            Ok(2)
+        });
+        assert_eq!(done.unwrap(), 2);
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        let interrupted = source.unless_closed(|| {
+            source.close();
+            Err::<(), _>(io::ErrorKind::InvalidInput.into())
+        });
+        assert_eq!(interrupted.unwrap_err().kind(), io::ErrorKind::NotConnected);
+        let late = source.unless_closed(|| -> io::Result<()> { unreachable!("it is closed") });
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+}
