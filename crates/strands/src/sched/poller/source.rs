@@ -414,8 +414,39 @@ impl fmt::Debug for Source {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::notice;
     use super::*;
     use std::os::unix::net::UnixStream;
+
+    /// One that is known not to be ready to be read.
+    fn unready() -> Source {
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        source.0.clear(Side::Read, source.0.look(Side::Read));
+        source
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_an_earlier_source_is_not_for_the_later() {
+        let number_of = |source: &Source| source.0.number(&source.0.state.lock());
+        let source = unready();
+        let (record, number) = (source.0.index(), number_of(&source));
+        notice(number, epoll::READABLE, drop);
+        assert!(source.0.look(Side::Read).is_ready());
+        drop(source);
+        // Other tests of this process take records, too.
+        let mut others = Vec::new();
+        let later = loop {
+            let source = unready();
+            if source.0.index() == record {
+                break source;
+            }
+            others.push(source);
+        };
+        notice(number, epoll::READABLE, drop);
+        assert!(!later.0.look(Side::Read).is_ready());
+        notice(number_of(&later), epoll::READABLE, drop);
+        assert!(later.0.look(Side::Read).is_ready());
+    }
 
     #[test]
     fn a_call_during_which_the_source_is_closed_fails_for_that() {
