@@ -21,7 +21,7 @@
 //!
 //! Who is no goroutine has no worker. Plain threads wait in `poll` and need nobody; a plain thread in a
 //! select, and async tasks of other executors, are served by the `outside` poller, which has a thread that is started
-//! when it is first needed.
+//! when it is first needed. Where there are no descriptors for a poller, there is a `makeshift`.
 //!
 //! | file | story |
 //! |---|---|
