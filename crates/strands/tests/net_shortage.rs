@@ -326,16 +326,19 @@ fn a_source_of_another_workers_poller_stays_there() {
         let other = Arc::new(other);
         // At home with different workers, as both stand at the barrier at once; one of them waits for the source first.
         let (first, second) = (Arc::new(Barrier::new(2)), bounded::<()>(0));
+        let (told, tells) = std::sync::mpsc::channel();
         let readers: Vec<_> = [true, false]
             .into_iter()
             .map(|is_first| {
                 let (other, first, second) =
                     (Arc::clone(&other), Arc::clone(&first), second.1.clone());
+                let told = told.clone();
                 Kind::Goroutine.start(move || {
                     first.wait();
                     let mut byte = [0];
                     if is_first {
                         (&*other).read_exact(&mut byte).unwrap();
+                        told.send(()).unwrap();
                     }
                     second.recv().unwrap();
                     (&*other).read_exact(&mut byte).unwrap();
@@ -346,6 +349,7 @@ fn a_source_of_another_workers_poller_stays_there() {
         readers[0].until_it_waits("io read");
         allow_no_more();
         one.write_all(&[0]).unwrap();
+        tells.recv_timeout(PLENTY).unwrap();
         (0..2).for_each(|_| second.0.send(()).unwrap());
         readers.iter().for_each(|reader| reader.until_it_waits("io read"));
         one.write_all(&[3]).unwrap();
