@@ -147,6 +147,8 @@ fn what_is_too_large_or_nonsense_is_refused() {
     let head = "GET / HTTP/1.1\r\nhost: x\r\n";
     let cases = [
         (431, format!("{head}x: {}\r\n\r\n", "y".repeat(100_000))),
+        // One that never ends.
+        (431, format!("{head}x: {}", "y".repeat(100_000))),
         (431, format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "y".repeat(100_000))),
         (431, format!("{head}{}\r\n", "x: y\r\n".repeat(100))),
         (413, format!("{head}content-length: 10001\r\n\r\n{}", "x".repeat(10_001))),
@@ -173,8 +175,8 @@ fn what_is_too_large_or_nonsense_is_refused() {
 #[test]
 fn slow_clients_are_not_waited_for() {
     let limit = Duration::from_millis(300);
-    let limits = Limits { request: limit, idle: 2 * limit, ..Limits::default() };
-    let server = echo(limits);
+    // Patient as long as nothing has begun.
+    let server = echo(Limits { request: limit, idle: 100 * PATIENCE, ..Limits::default() });
     let begun = Instant::now();
 
     // A byte now and then: each read is in time, the request is not.
@@ -201,7 +203,10 @@ fn slow_clients_are_not_waited_for() {
         let answer = say(server.addr, format!("POST / HTTP/1.1\r\nhost: x\r\n{rest}").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
     }
+    assert_eq!(server.stop().answered, 0);
+
     // Nothing at all, and nothing after a request.
+    let server = echo(Limits { request: 100 * PATIENCE, idle: 2 * limit, ..Limits::default() });
     let silent = Instant::now();
     assert_eq!(say(server.addr, b""), "");
     assert!(silent.elapsed() >= 2 * limit);

@@ -185,37 +185,6 @@ fn a_lock_that_another_has_stalls_no_sibling() {
 }
 
 #[test]
-fn a_file_that_cannot_grow_is_the_kernels_error_and_loses_nothing() {
-    let Some(program) = process::stage(|| {
-        const LIMIT: usize = 100_000;
-        let limit = libc::rlimit { rlim_cur: LIMIT as u64, rlim_max: LIMIT as u64 };
-        // SAFETY: both set what the process is to do, and read memory that is live.
-        unsafe {
-            assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
-            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        }
-        strands::run(|| {
-            let dir = Dir::new();
-            let mut file = File::create_new(dir.at("full")).unwrap();
-            let error = file.write_all(&[7; 2 * LIMIT]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-            assert_eq!(file.metadata().unwrap().len(), LIMIT as u64);
-            let (mut reader, mut writer) = strands::io::pipe().unwrap();
-            let feeding = strands::go(move || writer.write_all(&[8; LIMIT + 1]));
-            let mut other = File::create_new(dir.at("other")).unwrap();
-            let error = strands::io::copy(&mut reader, &mut other).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-            drop(reader);
-            let _ = feeding.join().unwrap();
-            assert_eq!(fs::read(dir.at("other")).unwrap(), [8; LIMIT]);
-        });
-    }) else {
-        return;
-    };
-    program.run().succeeded();
-}
-
-#[test]
 fn devices_are_files() {
     for kind in KINDS {
         kind.start(|| {

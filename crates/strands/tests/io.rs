@@ -48,6 +48,23 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
+/// Has the kernel keep no more than it must of what is sent.
+fn limit_buffer(stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+    let size: libc::c_int = 1;
+    // SAFETY: the option is live, and as long as is said.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0);
+}
+
 #[test]
 fn pipes_carry_more_than_they_hold() {
     for kind in KINDS {
@@ -196,6 +213,27 @@ fn copies_are_the_same_by_whatever_way() {
         let copied = kind.start(move || io::copy(&mut &b, &mut &c).unwrap()).join();
         fed.join();
         check("socket to socket", copied, drained.join());
+
+        // And the other way round, with little room and a slow reader: what was taken from the one goes to the other
+        // piece by piece.
+        let ((a, b), (c, d)) = (UnixStream::pair().unwrap(), tcp_pair());
+        limit_buffer(&c);
+        let fed = feed(Box::new(a), Arc::clone(&bytes));
+        let drained = kind.start(move || {
+            let (mut got, mut piece) = (Vec::new(), [0; 1500]);
+            loop {
+                match (&d).read(&mut piece).unwrap() {
+                    0 => return got,
+                    read => got.extend_from_slice(&piece[..read]),
+                }
+                if got.len() % 7 == 0 {
+                    strands::yield_now();
+                }
+            }
+        });
+        let copied = kind.start(move || io::copy(&mut &b, &mut &c).unwrap()).join();
+        fed.join();
+        check("socket to a slow socket", copied, drained.join());
 
         // Pipe to pipe.
         let ((mut reader, writer), (reader2, mut writer2)) =
@@ -369,6 +407,57 @@ fn a_slow_reader_of_standard_output_stalls_no_sibling_and_lines_stay_whole() {
             assert_eq!(**line, format!("line {at}{tail}"));
         }
     }
+}
+
+#[test]
+fn a_large_write_to_standard_output_stalls_no_sibling() {
+    const LENGTH: usize = 1 << 20;
+    if is_child() {
+        strands::run(|| {
+            println!();
+            let writer = strands::go(|| io::stdout().write_all(&[b'#'; LENGTH]).unwrap());
+            // At home on this very thread.
+            while !strands::runtime::dump().contains("[io write,") {
+                strands::sleep(Duration::from_millis(1));
+            }
+            io::stderr().write_all(b"it waits\n").unwrap();
+            writer.join().unwrap();
+            io::stdout().flush().unwrap();
+        });
+        return;
+    }
+    let mut child = with_streams("a_large_write_to_standard_output_stalls_no_sibling");
+    let (told, tells) = std::sync::mpsc::channel();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        told.send(line)
+    });
+    let waits = tells.recv_timeout(waiting::PLENTY);
+    if waits.is_err() {
+        child.kill().unwrap();
+    }
+    assert_eq!(waits.as_deref(), Ok("it waits\n"));
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert_eq!(said.matches('#').count(), LENGTH);
+}
+
+#[test]
+fn a_standard_input_that_is_closed_is_empty() {
+    let Some(program) = process::stage(|| {
+        // SAFETY: this thread is the only one, and nobody has read from it.
+        assert_eq!(unsafe { libc::close(libc::STDIN_FILENO) }, 0);
+        // As std has it.
+        assert_eq!(std::io::stdin().read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(io::stdin().read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(io::stdin().lines().count(), 0);
+    }) else {
+        return;
+    };
+    program.run().succeeded();
 }
 
 #[test]

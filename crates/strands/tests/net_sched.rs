@@ -300,3 +300,77 @@ fn a_destructor_of_a_panic_may_wait_for_a_socket() {
         });
     ended.assert_success();
 }
+
+/// Which system calls the worker threads are in.
+fn calls_of_workers() -> Vec<i64> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let workers = tasks.filter(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        // A number, and neither the monitor nor the like.
+        name.trim().strip_prefix("strands-").is_some_and(|rest| rest.parse::<u32>().is_ok())
+    });
+    let call = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("syscall")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    workers.filter_map(call).collect()
+}
+
+#[test]
+fn a_worker_sleeps_in_its_poller_only_as_long_as_it_has_sockets() {
+    on_processors(&[1], || {
+        let polls = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
+        for _ in 0..3 {
+            let (mut one, mut other) = UnixStream::pair().unwrap();
+            let reader = Kind::Goroutine.start(move || other.read(&mut [0]).unwrap());
+            reader.until_it_waits("io read");
+            child::wait_until("it sleeps in its poller", || {
+                calls_of_workers().iter().any(|call| polls.contains(call))
+            });
+            one.write_all(b"x").unwrap();
+            assert_eq!(reader.join(), 1);
+            child::wait_until("it sleeps on its futex", || {
+                let calls = calls_of_workers();
+                !calls.is_empty() && calls.iter().all(|call| *call == libc::SYS_futex)
+            });
+        }
+    });
+}
+
+#[test]
+fn a_descriptor_that_was_given_up_can_be_taken_in_again() {
+    on_processors(&[1, 2], || {
+        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+        let (ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        // A copy keeps the socket open, and with it what an epoll instance knows of it.
+        let copy = OwnedFd::from(ours.try_clone().unwrap());
+        let number = ours.as_raw_fd();
+        let mut ours = UnixStream::from(ours);
+        for round in 0..5 {
+            let reader = Kind::Goroutine.start(move || {
+                let mut byte = [0];
+                ours.read_exact(&mut byte).unwrap();
+                drop(ours);
+                byte[0]
+            });
+            reader.until_it_waits("io read");
+            peer.write_all(&[round]).unwrap();
+            assert_eq!(reader.join(), round);
+            // The runtime may have a file open there, for a moment.
+            let again = loop {
+                // SAFETY: the copy is open; what is made is ours.
+                let again = unsafe {
+                    OwnedFd::from_raw_fd(libc::fcntl(
+                        copy.as_raw_fd(),
+                        libc::F_DUPFD_CLOEXEC,
+                        number,
+                    ))
+                };
+                if again.as_raw_fd() == number {
+                    break again;
+                }
+            };
+            ours = UnixStream::from(again);
+        }
+    });
+}

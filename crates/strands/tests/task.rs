@@ -16,6 +16,40 @@ use strands::task::{self, Cancelled, block_on};
 use strands::{channel, sync, thread, time};
 use waiting::KINDS;
 
+/// Wants another turn so often, and says its name at each.
+async fn in_turns(name: char, turns: usize, said: Arc<Mutex<String>>) {
+    for _ in 0..turns {
+        said.lock().unwrap().push(name);
+        let mut again = true;
+        poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::take(&mut again) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+}
+
+#[test]
+fn tasks_that_want_another_turn_take_turns() {
+    process::on_processors(&[1], || {
+        strands::run(|| {
+            let said = Arc::new(Mutex::new(String::new()));
+            let tasks: Vec<_> = "abc"
+                .chars()
+                .map(|name| task::spawn(in_turns(name, 50, Arc::clone(&said))))
+                .collect();
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+            let said = said.lock().unwrap();
+            // Whatever order it began with. A worker that loses its processor may disturb it now and then.
+            let said: Vec<char> = said.chars().collect();
+            let fair = said.windows(3).filter(|three| {
+                three[0] != three[1] && three[1] != three[2] && three[0] != three[2]
+            });
+            assert!(fair.count() > 120, "{said:?}");
+        });
+    });
+}
+
 /// Ready when it is told to; leaves its waker where one can get at it.
 #[derive(Clone, Default)]
 struct Gate(Arc<Mutex<(bool, Option<Waker>, usize)>>);

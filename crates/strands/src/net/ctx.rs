@@ -150,7 +150,9 @@ macro_rules! accept_ctx {
                 let mut shortage = Shortage::new();
                 loop {
                     let accepted =
-                        run(context, self.acceptable(), &self.source, Side::Read, || $call);
+                        run(context, self.acceptable(), &self.source, Side::Read, || {
+                            self.source.unless_closed(|| $call)
+                        });
                     match accepted {
                         Ok((stream, addr)) => {
                             spread_next();
@@ -212,7 +214,9 @@ macro_rules! datagrams {
                 context: &Context,
             ) -> io::Result<(usize, $addr)> {
                 let view = self.std();
-                run(context, self.readable(), &self.source, Side::Read, || view.recv_from(buffer))
+                run(context, self.readable(), &self.source, Side::Read, || {
+                    self.source.unless_closed(|| view.recv_from(buffer))
+                })
             }
 
             /// The same for [`recv`](Self::recv).
@@ -223,7 +227,9 @@ macro_rules! datagrams {
             /// As [`recv_from_ctx`](Self::recv_from_ctx).
             pub fn recv_ctx(&self, buffer: &mut [u8], context: &Context) -> io::Result<usize> {
                 let view = self.std();
-                run(context, self.readable(), &self.source, Side::Read, || view.recv(buffer))
+                run(context, self.readable(), &self.source, Side::Read, || {
+                    self.source.unless_closed(|| view.recv(buffer))
+                })
             }
 
             /// The same for [`send`](Self::send).
@@ -234,7 +240,9 @@ macro_rules! datagrams {
             /// As [`recv_from_ctx`](Self::recv_from_ctx).
             pub fn send_ctx(&self, buffer: &[u8], context: &Context) -> io::Result<usize> {
                 let view = self.std();
-                run(context, self.writable(), &self.source, Side::Write, || view.send(buffer))
+                run(context, self.writable(), &self.source, Side::Write, || {
+                    self.source.unless_closed(|| view.send(buffer))
+                })
             }
         }
     };

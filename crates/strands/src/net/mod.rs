@@ -28,6 +28,7 @@
 //!
 //! From std: sockets are in non-blocking mode, and become blocking again when they are converted into std's.
 //! `try_clone` copies no descriptor. Names are resolved on spare threads. `accept` outlives a shortage of descriptors.
+//! Listeners and UDP sockets can be [closed](TcpListener::close) while others wait for them.
 //!
 //! # With a context
 //!

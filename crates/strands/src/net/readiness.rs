@@ -171,7 +171,7 @@ impl Arm for ReadyArm<'_> {
     }
 
     fn withdraw(&self) {
-        self.source.leave(self.side, &self.place);
+        self.source.leave(&self.place);
     }
 
     fn accept(&self, _claim: Claim) -> bool {

@@ -6,7 +6,6 @@ use super::shortage::Shortage;
 use super::tcp_stream::TcpStream;
 use crate::sched::{Side, Source, spread_next};
 use crate::sys::socket::{self, View};
-use crate::wait::WaitKind;
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
@@ -47,7 +46,7 @@ use std::task::{self, Poll};
 /// # Differs
 ///
 /// From std: [`accept`](TcpListener::accept) waits when there are no descriptors left, and fails for nothing that is
-/// over by the next call.
+/// over by the next call. A listener can be [closed](TcpListener::close) while others accept.
 pub struct TcpListener {
     pub(super) source: Source,
 }
@@ -84,12 +83,14 @@ impl TcpListener {
     /// Blocks: the goroutine, or else the thread.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's; [`NotConnected`](io::ErrorKind::NotConnected) if the listener has been
+    /// [closed](TcpListener::close).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let fd = self.source.fd();
         let mut shortage = Shortage::new();
         loop {
-            let accepted = self.source.run(Side::Read, WaitKind::Accept, || socket::accept(fd));
+            let accepted =
+                self.source.run_accept(|| self.source.unless_closed(|| socket::accept(fd)));
             match accepted {
                 Ok((fd, addr)) => {
                     spread_next();
@@ -114,18 +115,57 @@ impl TcpListener {
         cx: &mut task::Context<'_>,
     ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let fd = self.source.fd();
-        let accepted = self.source.poll_run(Side::Read, cx, || socket::accept(fd));
+        let accepted = self
+            .source
+            .poll_run(Side::Read, cx, || self.source.unless_closed(|| socket::accept(fd)));
         accepted.map_ok(|(fd, addr)| (TcpStream::fresh(fd), addr))
     }
 
-    /// The connections, as they come, without end.
+    /// Stops listening, for good: whoever connects is refused, and connections that nobody has accepted are reset. Who
+    /// waits in [`accept`](TcpListener::accept) or one of its kin is woken, and fails, as all later calls do; iterators
+    /// over connections end. It may be called more than once. std has no such thing.
+    ///
+    /// A peer whose handshake is not over yet may believe itself connected, and be told otherwise when it writes.
+    ///
+    /// The address can be had by others from now on. Clones share all this, and so does whoever has a copy of the
+    /// descriptor, be it in another process; one that is handed on is to be dropped instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use strands::net::TcpListener;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = Arc::new(TcpListener::bind("127.0.0.1:0")?);
+    /// let accepting = Arc::clone(&listener);
+    /// let server = strands::go(move || accepting.incoming().count());
+    /// listener.close();
+    /// assert_eq!(server.join().unwrap(), 0);
+    /// assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.source.close();
+        socket::shut_down(self.source.fd());
+    }
+
+    /// The connections, as they come, until the listener is [closed](TcpListener::close).
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
 
-    /// The connections, as they come, without end; the listener goes along.
+    /// The connections, as they come, until the listener is [closed](TcpListener::close); it goes along.
     pub fn into_incoming(self) -> IntoIncoming {
         IntoIncoming { listener: self }
+    }
+
+    fn next_incoming(&self) -> Option<io::Result<TcpStream>> {
+        match self.accept() {
+            Err(_) if self.source.is_closed() => None,
+            accepted => Some(accepted.map(|(stream, _)| stream)),
+        }
     }
 
     /// Sets how many routers a packet may pass (`IP_TTL`).
@@ -165,7 +205,7 @@ impl Iterator for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
     fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        self.listener.next_incoming()
     }
 }
 
@@ -181,7 +221,7 @@ impl Iterator for IntoIncoming {
     type Item = io::Result<TcpStream>;
 
     fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        self.listener.next_incoming()
     }
 }
 

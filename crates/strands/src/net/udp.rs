@@ -3,7 +3,7 @@
 use super::addr::{ToSocketAddrs, each_addr};
 use super::common::{self, common_calls, conversions, descriptors, timeouts};
 use crate::sched::{Side, Source};
-use crate::sys::socket::View;
+use crate::sys::socket::{self, View};
 use crate::wait::WaitKind;
 use std::fmt;
 use std::io;
@@ -109,12 +109,23 @@ impl UdpSocket {
         each_addr(addr, |addr| self.std().connect(addr))
     }
 
-    fn reading<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        self.source.run(Side::Read, WaitKind::IoRead, call)
+    /// Stops receiving and sending, for good. Who waits in a call is woken, and fails, as all later calls that receive or
+    /// send do: with [`NotConnected`](io::ErrorKind::NotConnected). It may be called more than once. std has no
+    /// such thing.
+    ///
+    /// Clones share this, and so does whoever has a copy of the descriptor. The address is free once all of them have
+    /// been dropped.
+    pub fn close(&self) {
+        self.source.close();
+        socket::shut_down(self.source.fd());
     }
 
-    fn writing<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        self.source.run(Side::Write, WaitKind::IoWrite, call)
+    fn reading<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.source.run(Side::Read, WaitKind::IoRead, || self.source.unless_closed(&mut call))
+    }
+
+    fn writing<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.source.run(Side::Write, WaitKind::IoWrite, || self.source.unless_closed(&mut call))
     }
 
     /// Receives a datagram, and says from whom. What does not fit into the buffer is lost.
@@ -196,7 +207,8 @@ impl UdpSocket {
     pub async fn recv_from_async(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let call = |cx: &mut std::task::Context<'_>| {
             let view = self.std();
-            self.source.poll_run(Side::Read, cx, || view.recv_from(buffer))
+            self.source
+                .poll_run(Side::Read, cx, || self.source.unless_closed(|| view.recv_from(buffer)))
         };
         std::future::poll_fn(call).await
     }
@@ -208,7 +220,9 @@ impl UdpSocket {
     pub async fn send_to_async(&self, buffer: &[u8], addr: SocketAddr) -> io::Result<usize> {
         let call = |cx: &mut std::task::Context<'_>| {
             let view = self.std();
-            self.source.poll_run(Side::Write, cx, || view.send_to(buffer, addr))
+            self.source.poll_run(Side::Write, cx, || {
+                self.source.unless_closed(|| view.send_to(buffer, addr))
+            })
         };
         std::future::poll_fn(call).await
     }

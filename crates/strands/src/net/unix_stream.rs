@@ -148,12 +148,13 @@ impl UnixListener {
     /// Blocks: the goroutine, or else the thread.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's; [`NotConnected`](io::ErrorKind::NotConnected) if the listener has been
+    /// [closed](UnixListener::close).
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let view = self.std();
         let mut shortage = Shortage::new();
         loop {
-            match self.source.run(Side::Read, WaitKind::Accept, || view.accept()) {
+            match self.source.run_accept(|| self.source.unless_closed(|| view.accept())) {
                 Ok((stream, addr)) => {
                     spread_next();
                     return Ok((stream.into(), addr));
@@ -177,11 +178,22 @@ impl UnixListener {
         cx: &mut task::Context<'_>,
     ) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
         let view = self.std();
-        let accepted = self.source.poll_run(Side::Read, cx, || view.accept());
+        let accepted =
+            self.source.poll_run(Side::Read, cx, || self.source.unless_closed(|| view.accept()));
         accepted.map_ok(|(stream, addr)| (stream.into(), addr))
     }
 
-    /// The streams, as they come, without end.
+    /// Stops listening, for good, as [`TcpListener::close`](super::TcpListener::close): whoever waits for a stream is
+    /// woken and fails, streams that nobody has accepted end, and who connects is refused. The path stays.
+    pub fn close(&self) {
+        self.source.close();
+        socket::shut_down(self.source.fd());
+        // The kernel would keep them for as long as the descriptor is open.
+        let view = self.std();
+        while view.accept().is_ok() {}
+    }
+
+    /// The streams, as they come, until the listener is [closed](UnixListener::close).
     pub fn incoming(&self) -> UnixIncoming<'_> {
         UnixIncoming { listener: self }
     }
@@ -216,6 +228,9 @@ impl Iterator for UnixIncoming<'_> {
     type Item = io::Result<UnixStream>;
 
     fn next(&mut self) -> Option<io::Result<UnixStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        match self.listener.accept() {
+            Err(_) if self.listener.source.is_closed() => None,
+            accepted => Some(accepted.map(|(stream, _)| stream)),
+        }
     }
 }

@@ -90,6 +90,7 @@ fn evidence(runtime: &Runtime) -> Evidence {
         + runtime.spares.threads()
         + runtime.alarms.threads()
         + runtime.outside.threads()
+        + runtime.makeshift.threads()
         + 1;
     let threads = sys::probe::thread_count();
     Evidence {

@@ -10,7 +10,7 @@ use super::idle::{Assignment, Idle, Sleeper, Summons};
 use super::monitor::Monitor;
 use super::offenders::{Held, Offenders, Portrait, Site};
 use super::panic_count::PanicCount;
-use super::poller::{self, Outside};
+use super::poller::{self, Makeshift, Outside};
 use super::processor::Processor;
 use super::timers::NEVER;
 use super::worker::{Bed, Worker};
@@ -39,6 +39,7 @@ pub(crate) struct Runtime {
     pub(super) idle: Idle<Bed>,
     pub(super) alarms: Alarms,
     pub(super) outside: Outside,
+    pub(super) makeshift: Makeshift,
     pub(super) monitor: Monitor,
     pub(super) spares: Spares,
     pub(super) offenders: Offenders,
@@ -120,6 +121,7 @@ impl Runtime {
             idle: Idle::new(processors),
             alarms: Alarms::new(processors),
             outside: Outside::new(),
+            makeshift: Makeshift::new(),
             monitor: Monitor::new(),
             spares: Spares::new(),
             offenders: Offenders::new(),
@@ -343,7 +345,7 @@ impl Runtime {
     /// Whether somebody waits for a descriptor, or is being woken as it is ready.
     pub(super) fn any_io(&self) -> bool {
         // In this order: who is taken out of a line is being delivered by then, or its worker is up.
-        poller::anybody_waits() || self.outside.is_delivering()
+        poller::anybody_waits() || self.outside.is_delivering() || self.makeshift.is_delivering()
     }
 
     pub(super) fn alive(&self) -> usize {

@@ -176,14 +176,7 @@ impl Bell {
 ///
 /// Blocks: the thread.
 pub(crate) fn poll(fd: BorrowedFd<'_>, what: u32, timeout: Option<Duration>) -> io::Result<bool> {
-    let mut wanted = 0;
-    if what & READABLE != 0 {
-        wanted |= libc::POLLIN | libc::POLLRDHUP;
-    }
-    if what & WRITABLE != 0 {
-        wanted |= libc::POLLOUT;
-    }
-    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: wanted, revents: 0 };
+    let mut entry = Entry::new(fd, what).0;
     let time = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
         tv_nsec: timeout.subsec_nanos() as _,
@@ -197,6 +190,52 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, what: u32, timeout: Option<Duration>) -> 
             error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             error => Err(error),
         },
+    }
+}
+
+/// What `poll` is asked of one descriptor, and what it says.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct Entry(libc::pollfd);
+
+impl Entry {
+    /// The descriptor may be closed before it is asked for.
+    pub(crate) fn new(fd: BorrowedFd<'_>, what: u32) -> Entry {
+        let mut events = 0;
+        if what & READABLE != 0 {
+            events |= libc::POLLIN | libc::POLLRDHUP;
+        }
+        if what & WRITABLE != 0 {
+            events |= libc::POLLOUT;
+        }
+        Entry(libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 })
+    }
+
+    /// What has come about, in the words of an epoll. Of what cannot be asked for, anything may be so.
+    pub(crate) fn told(&self) -> u32 {
+        match self.0.revents {
+            told if told & libc::POLLNVAL != 0 => READABLE | WRITABLE,
+            told => u32::from(told as u16),
+        }
+    }
+}
+
+/// Waits until something has come about for one of them, or the timeout has passed.
+///
+/// Blocks: the thread.
+pub(crate) fn poll_all(entries: &mut [Entry], timeout: Duration) {
+    let (first, count) = (entries.as_mut_ptr().cast::<libc::pollfd>(), entries.len());
+    // SAFETY: so many live entries, each of which is a `pollfd`.
+    let told = unsafe { libc::poll(first, count as libc::nfds_t, timeout.as_millis() as i32) };
+    if told >= 0 {
+        return;
+    }
+    let interrupted = io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+    // There may not be as many entries as this, after the limit of descriptors was lowered: then nobody knows.
+    let told = if interrupted { 0 } else { libc::POLLNVAL };
+    entries.iter_mut().for_each(|entry| entry.0.revents = told);
+    if !interrupted {
+        std::thread::sleep(timeout);
     }
 }
 

@@ -69,6 +69,13 @@ impl<T> Started<T> {
         }
     }
 
+    pub(crate) fn is_finished(&self) -> bool {
+        match &self.handle {
+            Handle::Goroutine(handle) => handle.is_finished(),
+            Handle::Thread(handle) => handle.is_finished(),
+        }
+    }
+
     /// Returns when it waits, for this reason.
     #[track_caller]
     pub(crate) fn until_it_waits(&self, why: &str) {

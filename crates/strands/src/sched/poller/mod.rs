@@ -21,7 +21,7 @@
 //!
 //! Who is no goroutine has no worker. Plain threads wait in `poll` and need nobody; a plain thread in a
 //! select, and async tasks of other executors, are served by the `outside` poller, which has a thread that is started
-//! when it is first needed.
+//! when it is first needed. Where there are no descriptors for a poller, there is a `makeshift`.
 //!
 //! | file | story |
 //! |---|---|
@@ -30,6 +30,7 @@
 //! | `registration` | with which poller it is registered, and for what |
 //! | `slab` | where records live |
 //! | `outside` | the poller of those who are no goroutines |
+//! | `makeshift` | the poller of those for whom no descriptors are left |
 //!
 //! # How a worker sleeps
 //!
@@ -48,12 +49,14 @@
 //! Wakers of async tasks are other people's code, and do not run on a worker's own stack: a goroutine is
 //! spawned to call them ([`deliver_aside`]).
 
+mod makeshift;
 mod outside;
 mod record;
 mod registration;
 mod slab;
 mod source;
 
+pub(crate) use makeshift::Makeshift;
 pub(crate) use outside::Outside;
 pub(crate) use record::{Place, Side};
 pub(crate) use source::Source;

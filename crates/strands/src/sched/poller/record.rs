@@ -27,6 +27,14 @@
 //! that would be overlooked: it is not a change any more. Nor if there are urgent bytes, short of which a read
 //! stops. Then the side is no longer *plain*.
 //!
+//! # Who accepts
+//!
+//! Of those who wait for bytes all are woken: there may be some for each, and nobody knows what they are going to do.
+//! Who waits in a call of `accept` is going to accept, one connection. So these have a line of their own, of
+//! which an edge wakes the first; and whoever leaves a call of `accept` wakes the next if there is another
+//! connection ([`next_acceptor`](Record::next_acceptor)). One that waits for nothing wakes nobody, and none is
+//! forgotten: as long as a listener is ready, either nobody is in that line, or somebody is awake who was.
+//!
 //! # Who owns what
 //!
 //! | what | who |
@@ -50,6 +58,9 @@ const READY: u64 = 1;
 const NOT_PLAIN: u64 = 2;
 const EDGE: u64 = 4;
 
+/// The line of those who wait to accept, after those of the two sides.
+const ACCEPTORS: usize = 2;
+
 /// At most so many are woken between two looks at the lock.
 const BATCH: usize = 16;
 /// So many async tasks may wait at a side by way of `poll`; of more, the one that has waited longest is woken.
@@ -71,6 +82,10 @@ impl Side {
             Side::Read => epoll::READABLE | epoll::URGENT,
             Side::Write => epoll::WRITABLE,
         }
+    }
+
+    pub(super) fn bit(self) -> u8 {
+        1 << self as u8
     }
 
     /// What one waits for in `poll`.
@@ -104,6 +119,8 @@ pub(crate) struct Place {
     next: Cell<*const Place>,
     previous: Cell<*const Place>,
     in_line: Cell<bool>,
+    /// Which of the lines it is for.
+    line: Cell<usize>,
     _pinned: PhantomPinned,
 }
 
@@ -121,8 +138,15 @@ impl Place {
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
             in_line: Cell::new(false),
+            line: Cell::new(Side::Read as usize),
             _pinned: PhantomPinned,
         }
+    }
+
+    /// Of one who is going to accept a connection.
+    pub(super) fn of_acceptor(self) -> Place {
+        self.line.set(ACCEPTORS);
+        self
     }
 }
 
@@ -187,13 +211,16 @@ impl Line {
 }
 
 pub(super) struct State {
-    lines: [Line; 2],
+    /// Those of the two sides, and that of the acceptors.
+    lines: [Line; 3],
     wakers: [Vec<Waker>; 2],
     /// Grows whenever the record is given back: what the kernel says of an earlier one is not for us.
     generation: u32,
     /// With which poller it is registered, for what, and its habits of moving: see `registration`.
     pub(super) poller: Option<&'static Poller>,
     pub(super) told_of: u32,
+    /// For which sides the makeshift poller has an entry.
+    pub(super) makeshift: u8,
     pub(super) moves: u8,
     pub(super) strangers: u16,
 }
@@ -204,8 +231,13 @@ unsafe impl Send for State {}
 impl State {
     /// Whether anybody waits.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.lines.iter().any(|line| line.length > 0)
-            || self.wakers.iter().any(|wakers| !wakers.is_empty())
+        self.is_waited_for_at(Side::Read) || self.is_waited_for_at(Side::Write)
+    }
+
+    pub(super) fn is_waited_for_at(&self, side: Side) -> bool {
+        self.lines[side as usize].length > 0
+            || !self.wakers[side as usize].is_empty()
+            || (side == Side::Read && self.lines[ACCEPTORS].length > 0)
     }
 }
 
@@ -232,11 +264,12 @@ impl Record {
             timeouts: [const { AtomicU64::new(0) }; 2],
             sides: [const { AtomicU64::new(READY) }; 2],
             state: ShortLock::new(State {
-                lines: [const { Line::new() }; 2],
+                lines: [const { Line::new() }; 3],
                 wakers: [const { Vec::new() }; 2],
                 generation: 0,
                 poller: None,
                 told_of: 0,
+                makeshift: 0,
                 moves: 0,
                 strangers: 0,
             }),
@@ -303,14 +336,28 @@ impl Record {
         }
         place.waiter.set(waiter);
         place.token.set(token);
+        if place.line.get() != ACCEPTORS {
+            place.line.set(side as usize);
+        }
         // SAFETY: the caller's promise.
-        unsafe { state.lines[side as usize].join(place) };
+        unsafe { state.lines[place.line.get()].join(place) };
         true
     }
 
     /// Gets out of line, if it is in. Nobody touches place or waiter after that.
-    pub(super) fn leave(&self, side: Side, place: &Place) {
-        self.state.lock().lines[side as usize].leave(place);
+    pub(super) fn leave(&self, place: &Place) {
+        self.state.lock().lines[place.line.get()].leave(place);
+    }
+
+    /// Takes the first of those who wait to accept out of their line, for there is a connection.
+    pub(super) fn next_acceptor(state: &mut State) -> Option<Wake> {
+        // Whoever has given up leaves by itself, and the next is in its place.
+        std::iter::from_fn(|| state.lines[ACCEPTORS].take_first()).flatten().next()
+    }
+
+    /// Whether somebody waits to accept.
+    pub(super) fn has_acceptors(&self) -> bool {
+        self.state.lock().lines[ACCEPTORS].length > 0
     }
 
     /// T4 for an async task that has no place. True if its waker will be called; the one that is returned has been
@@ -353,7 +400,7 @@ impl Record {
             "a source that is waited for"
         );
         state.generation = state.generation.wrapping_add(1);
-        (state.moves, state.strangers) = (0, 0);
+        (state.makeshift, state.moves, state.strangers) = (0, 0, 0);
         std::mem::take(&mut state.wakers)
     }
 
@@ -384,6 +431,14 @@ pub(super) fn notice(number: u64, what: u32, mut deliver: impl FnMut(Wake)) {
         }
         let mut waiting = record.edge(&mut state, side, plain);
         let wakers = std::mem::take(&mut state.wakers[side as usize]);
+        if side == Side::Read
+            && state.lines[ACCEPTORS].length > 0
+            && let Some(wake) = Record::next_acceptor(&mut state)
+        {
+            drop(state);
+            deliver(wake);
+            state = record.state.lock();
+        }
         loop {
             let mut wakes = [const { None }; BATCH];
             let mut count = 0;

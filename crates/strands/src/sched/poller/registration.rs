@@ -8,6 +8,9 @@
 //! then after two in a row, then four, and so on, so that one for which workers take turns comes to rest. It is told
 //! to the new poller before it is taken from the old, and the kernel tells a new poller what is so already: no
 //! edge is lost, one may be noted twice.
+//!
+//! Where the system has nothing left for a poller or a registration, a makeshift sees to it that those who wait
+//! are told.
 
 use super::Poller;
 use super::record::{Record, Side, State};
@@ -24,6 +27,12 @@ fn poller_here() -> io::Result<&'static Poller> {
         (Some(_), Some(here)) => here.poller_or_make(),
         _ => Runtime::get()?.outside.poller(),
     }
+}
+
+/// Whether the process or the system has too few descriptors, or too little memory: no fault of the source's.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOSPC, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&code))
 }
 
 impl Record {
@@ -46,9 +55,19 @@ impl Record {
 
     #[cold]
     fn register_slow(&self, state: &mut State, side: Side) -> io::Result<()> {
+        match self.register_with_a_poller(state, side) {
+            Err(error) if is_shortage(&error) => {
+                Runtime::get()?.makeshift.enter(self, state, side).map_err(|_| error)
+            }
+            done => done,
+        }
+    }
+
+    fn register_with_a_poller(&self, state: &mut State, side: Side) -> io::Result<()> {
         let (fd, number) = (self.fd(), self.number(state));
         let what = state.told_of | side.wanted();
-        let here = poller_here()?;
+        // Whoever gets no poller of its own can still wait at the one where the source is.
+        let here = poller_here().or_else(|error| state.poller.ok_or(error))?;
         let moves = match state.poller {
             Some(there) if !ptr::eq(here, there) => Self::is_to_move(state),
             _ => false,

@@ -2,7 +2,6 @@
 
 use super::record::{Place, Record, Seen, Side};
 use super::slab;
-use crate::sched::blocking::blocking;
 use crate::sched::here;
 use crate::sys::epoll;
 use crate::wait::{self, FIRST_FREE, Reason, TIMED_OUT, Token, WaitKind, Waiter};
@@ -15,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The user wants to be told that a call would block.
 const NONBLOCKING: u8 = 1;
+/// Its calls fail from now on.
+const CLOSED: u8 = 4;
 /// A read that is short has emptied it: see `record`.
 const SHORT_IS_EMPTY: u8 = 2;
 
@@ -86,6 +87,32 @@ impl Source {
         }
     }
 
+    /// Has calls that are made by way of [`unless_closed`](Source::unless_closed) fail from now on. Waking those who
+    /// wait is the caller's business.
+    pub(crate) fn close(&self) {
+        // Ordering: whoever is woken by what the caller does next finds it closed.
+        self.0.flags.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.flags.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// The call's; [`NotConnected`](io::ErrorKind::NotConnected) if the source has been closed.
+    pub(crate) fn unless_closed<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if !self.is_closed() {
+            match call() {
+                // Meanwhile, and so that is why.
+                Err(_) if self.is_closed() => {}
+                done => return done,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed"))
+    }
+
     /// For how long a call of this side waits.
     pub(crate) fn timeout(&self, side: Side) -> Option<Duration> {
         match self.0.timeouts[side as usize].load(Ordering::Relaxed) {
@@ -114,6 +141,17 @@ impl Source {
         call: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
         self.run_for(side, why, self.timeout(side), call, |_| false)
+    }
+
+    /// The same for a call that accepts a connection. Of many goroutines that wait in it, one is woken for each.
+    pub(crate) fn run_accept<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let accepted = self.run(Side::Read, WaitKind::Accept, call);
+        // Whether this one was woken or came by: somebody has to see to the next connection.
+        if self.0.has_acceptors() && self.is_ready(Side::Read) {
+            let wake = Record::next_acceptor(&mut self.0.state.lock());
+            drop(wake);
+        }
+        accepted
     }
 
     /// The same for a call that reads up to `wanted` bytes of a stream.
@@ -146,11 +184,9 @@ impl Source {
     ) -> io::Result<T> {
         let mut deadline = None;
         let trusts_edges = here::current().is_some() && !self.is_nonblocking();
-        // The last wait has ended without an edge.
-        let mut is_untold = false;
         loop {
             let seen = self.0.look(side);
-            if seen.is_ready() || !trusts_edges || std::mem::take(&mut is_untold) {
+            if seen.is_ready() || !trusts_edges {
                 match call() {
                     Ok(done) => {
                         if trusts_edges && emptied(&done) && seen.is_plain() {
@@ -173,31 +209,10 @@ impl Source {
             if deadline.is_none() {
                 deadline = timeout.map(crate::sched::deadline);
             }
-            let in_time = match self.wait(side, why, deadline) {
-                Err(error) if is_shortage(&error) => {
-                    is_untold = true;
-                    self.wait_aside(side, deadline)?
-                }
-                waited => waited?,
-            };
-            if !in_time {
+            if !self.wait(side, why, deadline)? {
                 return Err(io::Error::from_raw_os_error(libc::EAGAIN));
             }
         }
-    }
-
-    /// Waits on a spare thread: for a goroutine whose worker has no poller yet, and gets no descriptors for one now.
-    #[cold]
-    fn wait_aside(&self, side: Side, deadline: Option<Instant>) -> io::Result<bool> {
-        let left = match deadline {
-            None => None,
-            Some(deadline) => match deadline.saturating_duration_since(Instant::now()) {
-                Duration::ZERO => return Ok(false),
-                left => Some(left),
-            },
-        };
-        blocking(|| epoll::poll(self.fd(), side.polled(), left))?;
-        Ok(true)
     }
 
     /// Waits until the side may be ready, after a call that would have blocked. False: the time is up.
@@ -209,12 +224,16 @@ impl Source {
         why: WaitKind,
         deadline: Option<Instant>,
     ) -> io::Result<bool> {
+        let accepts = why == WaitKind::Accept;
         let why = Reason::on(why, self.fd().as_raw_fd() as usize);
         if here::current().is_none() {
             return self.wait_as_thread(side, why, deadline);
         }
         let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-        let place = Place::new();
+        let place = match accepts {
+            true => Place::new().of_acceptor(),
+            false => Place::new(),
+        };
         {
             let mut state = self.0.state.lock();
             self.0.register(&mut state, side)?;
@@ -224,7 +243,7 @@ impl Source {
             }
         }
         if waiter.park(why, deadline) == TIMED_OUT {
-            self.0.leave(side, &place);
+            self.0.leave(&place);
             return Ok(false);
         }
         Ok(true)
@@ -354,8 +373,8 @@ impl Source {
     }
 
     /// Gets out of line, if it is in.
-    pub(crate) fn leave(&self, side: Side, place: &Place) {
-        self.0.leave(side, place);
+    pub(crate) fn leave(&self, place: &Place) {
+        self.0.leave(place);
     }
 }
 
@@ -393,7 +412,61 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Whether there are no descriptors left: a shortage that passes, and no fault of the source's.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+#[cfg(test)]
+mod tests {
+    use super::super::record::notice;
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// One that is known not to be ready to be read.
+    fn unready() -> Source {
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        source.0.clear(Side::Read, source.0.look(Side::Read));
+        source
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_an_earlier_source_is_not_for_the_later() {
+        let number_of = |source: &Source| source.0.number(&source.0.state.lock());
+        let source = unready();
+        let (record, number) = (source.0.index(), number_of(&source));
+        notice(number, epoll::READABLE, drop);
+        assert!(source.0.look(Side::Read).is_ready());
+        drop(source);
+        // Other tests of this process take records, too.
+        let mut others = Vec::new();
+        let later = loop {
+            let source = unready();
+            if source.0.index() == record {
+                break source;
+            }
+            others.push(source);
+        };
+        notice(number, epoll::READABLE, drop);
+        assert!(!later.0.look(Side::Read).is_ready());
+        notice(number_of(&later), epoll::READABLE, drop);
+        assert!(later.0.look(Side::Read).is_ready());
+    }
+
+    #[test]
+    fn a_call_during_which_the_source_is_closed_fails_for_that() {
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        assert_eq!(source.unless_closed(|| Ok(1)).unwrap(), 1);
+        let broken = source.unless_closed(|| Err::<(), _>(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        // What it has done meanwhile it has done.
+        let done = source.unless_closed(|| {
+            source.close();
+            Ok(2)
+        });
+        assert_eq!(done.unwrap(), 2);
+        let source = Source::new(UnixStream::pair().unwrap().0.into());
+        let interrupted = source.unless_closed(|| {
+            source.close();
+            Err::<(), _>(io::ErrorKind::InvalidInput.into())
+        });
+        assert_eq!(interrupted.unwrap_err().kind(), io::ErrorKind::NotConnected);
+        let late = source.unless_closed(|| -> io::Result<()> { unreachable!("it is closed") });
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
 }

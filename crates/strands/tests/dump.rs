@@ -1,0 +1,284 @@
+//! Dumps at any time: who waits for what, since when, and where it was born.
+
+mod dumped;
+mod process;
+
+use dumped::{Line, number};
+use process::stage;
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use strands::channel::bounded;
+use strands::{go, runtime, thread};
+
+/// What the dump says of the goroutine of that number.
+fn seen(id: u64) -> Option<Line> {
+    Line::all(&runtime::dump()).into_iter().find(|line| line.id == id)
+}
+
+/// Waits until that is so of a goroutine, and returns the line.
+#[track_caller]
+fn until(id: u64, what: impl Fn(&Line) -> bool) -> Line {
+    let begun = Instant::now();
+    loop {
+        if let Some(line) = seen(id).filter(&what) {
+            return line;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_dump_tells_who_waits_for_what_and_where_it_was_born() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let builder = thread::Builder::new().name("with a \"name\"".into());
+        let named = builder.spawn(move || rx.recv().unwrap_or_default()).expect("spawned");
+        let born = line!() - 1;
+        let line = until(number(&named), |line| line.why == "chan receive");
+        assert_eq!(line.name.as_deref(), Some(r#"with a \"name\""#));
+        assert_eq!(line.birth, format!("{}:{born}", file!()));
+        let channel = line.object.expect("a channel");
+
+        let (full, _rx) = bounded::<()>(1);
+        full.send(()).expect("there is room");
+        let sends = go(move || full.send(()).unwrap_or_default());
+        let born = line!() - 1;
+        let line = until(number(&sends), |line| line.why == "chan send");
+        assert_eq!(line.name, None);
+        assert_eq!(line.birth, format!("{}:{born}", file!()));
+        assert_ne!(line.object.expect("a channel"), channel, "it is another one");
+
+        let parks = go(thread::park);
+        let parks_id = number(&parks);
+        until(parks_id, |line| line.why == "park" && line.object.is_none());
+        let unpark = parks.thread().clone();
+        let joins = go(move || drop(parks.join()));
+        until(number(&joins), |line| {
+            line.why == "join" && line.object == Some(format!("goroutine {parks_id}"))
+        });
+        let scopes = go(|| strands::scope(|s| drop(s.go(thread::park))));
+        until(number(&scopes), |line| line.why == "scope end");
+        let sleeps = go(|| strands::sleep(Duration::from_secs(3600)));
+        until(number(&sleeps), |line| line.why == "sleep");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let calls = go(move || drop(strands::blocking(move || reader.read(&mut [0]))));
+        until(number(&calls), |line| line.why == "blocking call");
+
+        // Those that end are gone, and the others are as they were.
+        drop((tx, writer));
+        unpark.unpark();
+        for ends in [named, calls, joins] {
+            let id = number(&ends);
+            ends.join().expect("no panic");
+            // The end of a goroutine is known a moment before its last switch.
+            let begun = Instant::now();
+            while seen(id).is_some() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+            }
+        }
+        assert_eq!(seen(parks_id), None);
+        assert_eq!(seen(number(&sends)).expect("there").why, "chan send");
+        assert_eq!(seen(number(&scopes)).expect("there").why, "scope end");
+    }) else {
+        return;
+    };
+    program.run().succeeded();
+}
+
+#[test]
+fn a_dump_tells_of_threads_that_wait() {
+    let Some(program) = stage(|| {
+        let (tx, rx) = bounded::<()>(0);
+        let builder = std::thread::Builder::new().name("an old thread".into());
+        let waits = builder.spawn(move || rx.recv()).expect("spawned");
+        let ends = go(|| ());
+        ends.join().expect("no panic");
+        let begun = Instant::now();
+        let found = |dump: &str| {
+            dump.lines().any(|line| {
+                line.starts_with("thread \"an old thread\" [chan receive, ")
+                    && line.contains("]: waiting on channel 0x")
+            })
+        };
+        while !found(&runtime::dump()) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        }
+        drop(tx);
+        waits.join().expect("no panic").expect_err("nobody sends");
+        assert!(!runtime::dump().contains("an old thread"), "{}", runtime::dump());
+    }) else {
+        return;
+    };
+    program.run().succeeded();
+}
+
+#[test]
+fn a_dump_tells_who_runs_and_who_would_like_to() {
+    let Some(program) = stage(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicU64::new(0));
+        let busy = |yields: bool| {
+            let (stop, started) = (Arc::clone(&stop), Arc::clone(&started));
+            go(move || {
+                started.fetch_add(1, SeqCst);
+                while !stop.load(SeqCst) {
+                    if yields || started.load(SeqCst) < 3 {
+                        strands::yield_now();
+                    }
+                }
+            })
+        };
+        // At one processor: the three are at home with one worker, and then one of them runs for good.
+        let (first, second) = (busy(true), busy(true));
+        while started.load(SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let hog = busy(false);
+        until(number(&hog), |line| line.why == "running");
+        let waits = [&first, &second].map(|handle| until(number(handle), |_| true));
+        assert!(waits.iter().all(|line| line.why == "runnable"), "{}", runtime::dump());
+        assert!(waits.iter().all(|line| line.age.is_none()), "{}", runtime::dump());
+        stop.store(true, SeqCst);
+        for handle in [first, second, hog] {
+            handle.join().expect("no panic");
+        }
+    }) else {
+        return;
+    };
+    program.processors(1).run().succeeded();
+}
+
+#[test]
+fn a_dump_counts_those_that_have_not_started() {
+    let Some(program) = stage(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let parent = {
+            let stop = Arc::clone(&stop);
+            go(move || {
+                let children: Vec<_> = (0..5)
+                    .map(|_| {
+                        let stop = Arc::clone(&stop);
+                        go(move || while !stop.load(SeqCst) {})
+                    })
+                    .collect();
+                while !stop.load(SeqCst) {}
+                children
+            })
+        };
+        // Whoever starts computes, and loses the only processor to the next.
+        let begun = Instant::now();
+        while !runtime::dump().contains("goroutine not started yet")
+            && !runtime::dump().contains("goroutines not started yet")
+        {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        }
+        stop.store(true, SeqCst);
+        for child in parent.join().expect("no panic") {
+            child.join().expect("no panic");
+        }
+        assert!(!runtime::dump().contains("not started yet"), "{}", runtime::dump());
+    }) else {
+        return;
+    };
+    program.processors(1).run().succeeded();
+}
+
+#[test]
+fn in_a_dump_waiting_grows_old() {
+    let Some(program) = stage(|| {
+        let parks = go(thread::park);
+        let id = number(&parks);
+        let age = || until(id, |line| line.why == "park").age.expect("an age");
+        let before = Instant::now();
+        let first = age();
+        std::thread::sleep(Duration::from_millis(1200));
+        let second = age();
+        let passed = before.elapsed().as_secs_f64();
+        assert!(second - first >= 1.0 && second <= passed + 1.0, "{first} {second} {passed}");
+        // It waits for something else: young again.
+        parks.thread().unpark();
+        parks.join().expect("no panic");
+        let sleeps = go(|| {
+            strands::sleep(Duration::from_millis(1100));
+            thread::park();
+        });
+        let id = number(&sleeps);
+        let before = Instant::now();
+        let line = until(id, |line| line.why == "park");
+        // The clock for this is a coarse one, but not by seconds. Measured from when it slept.
+        let most = (before.elapsed().as_secs_f64() - 1.0).max(0.0) + 0.2;
+        assert!(line.age.expect("an age") <= most, "{line:?} {most}");
+        sleeps.thread().unpark();
+        sleeps.join().expect("no panic");
+    }) else {
+        return;
+    };
+    program.run().succeeded();
+}
+
+/// Goroutines come and go, in slots that others had before, while we look.
+#[test]
+fn dumps_are_right_while_goroutines_come_and_go() {
+    let Some(program) = stage(|| {
+        const NAMED: &str = "named ";
+        let stop = Arc::new(AtomicBool::new(false));
+        // Who is who, noted by each before it waits.
+        let names = Arc::new(Mutex::new(HashMap::new()));
+        let churn: Vec<_> = (0..4)
+            .map(|mine| {
+                let (stop, names) = (Arc::clone(&stop), Arc::clone(&names));
+                go(move || {
+                    let mut n = mine;
+                    while !stop.load(SeqCst) {
+                        n += 4;
+                        let name = (n % 3 != 0).then(|| format!("{NAMED}{n}"));
+                        let mut builder = thread::Builder::new();
+                        if let Some(name) = &name {
+                            builder = builder.name(name.clone());
+                        }
+                        let names = Arc::clone(&names);
+                        let body = move || {
+                            let id = format!("{:?}", thread::current().id());
+                            names.lock().expect("not poisoned").insert(id, name);
+                            match n % 4 {
+                                0 => strands::yield_now(),
+                                1 => strands::sleep(Duration::from_micros(50)),
+                                2 => thread::park_timeout(Duration::from_micros(20)),
+                                _ => drop(go(|| ()).join()),
+                            }
+                        };
+                        builder.spawn(body).expect("spawned").join().expect("no panic");
+                    }
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut lines = 0;
+        while begun.elapsed() < Duration::from_secs(2) {
+            let dump = runtime::dump();
+            let all = Line::all(&dump);
+            let ids: std::collections::HashSet<_> = all.iter().map(|line| line.id).collect();
+            assert_eq!(ids.len(), all.len(), "one line each: {dump}");
+            let names = names.lock().expect("not poisoned");
+            for line in all {
+                assert!(line.birth.starts_with(file!()), "{dump}");
+                assert_eq!(line.age.is_some(), !line.why.starts_with("runn"), "{dump}");
+                if let Some(name) = names.get(&format!("ThreadId(goroutine {})", line.id)) {
+                    assert_eq!(line.name.as_ref(), name.as_ref(), "{dump}");
+                    lines += 1;
+                }
+            }
+        }
+        assert!(lines > 0, "nobody was seen");
+        stop.store(true, SeqCst);
+        churn.into_iter().for_each(|handle| handle.join().expect("no panic"));
+    }) else {
+        return;
+    };
+    program.clone().processors(1).run().succeeded();
+    program.processors(2).run().succeeded();
+}

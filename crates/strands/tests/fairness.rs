@@ -1,0 +1,221 @@
+//! Fairness at one processor: busy neighbours starve nobody, whoever they are and however one waits.
+//!
+//! Where a test has to show that something goes on *while* something else does not, the second waits for
+//! the first: with a scheduler that gets it wrong the test hangs, and is ended by its process's patience.
+
+mod holding;
+mod process;
+
+use holding::{a_thousand_run, handoffs, is_set, join_all, set};
+use process::on_processors;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+use strands::channel::bounded;
+use strands::{JoinHandle, go};
+
+const ONE: &[usize] = &[1];
+
+/// Ends what goes on until it is rung, and counts how often that asks.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    turns: AtomicU64,
+}
+
+impl Bell {
+    fn ring(&self) {
+        set(&self.rung);
+    }
+
+    fn has_rung(&self) -> bool {
+        self.turns.fetch_add(1, SeqCst);
+        is_set(&self.rung)
+    }
+}
+
+/// Two goroutines that yield to each other until the bell rings.
+fn two_that_yield(bell: &Arc<Bell>) -> [JoinHandle<()>; 2] {
+    let yielding = || {
+        let bell = Arc::clone(bell);
+        go(move || {
+            while !bell.has_rung() {
+                strands::yield_now();
+            }
+        })
+    };
+    [yielding(), yielding()]
+}
+
+/// Two goroutines that wake each other over channels until the bell rings.
+fn two_that_wake(bell: &Arc<Bell>) -> [JoinHandle<()>; 2] {
+    let (tx, rx) = bounded(0);
+    let (back_tx, back_rx) = bounded(0);
+    let bell = Arc::clone(bell);
+    [
+        go(move || {
+            while !bell.has_rung() {
+                tx.send(()).expect("received");
+                back_rx.recv().expect("sent");
+            }
+        }),
+        go(move || rx.iter().for_each(|()| back_tx.send(()).expect("received"))),
+    ]
+}
+
+/// Goroutines each of which starts the next and ends, until the bell rings.
+fn a_chain(bell: &Arc<Bell>) -> [JoinHandle<()>; 1] {
+    fn link(bell: Arc<Bell>) {
+        if !bell.has_rung() {
+            go(move || link(bell));
+        }
+    }
+    let bell = Arc::clone(bell);
+    [go(move || link(bell))]
+}
+
+/// Two goroutines that sleep, but next to nothing, until the bell rings.
+fn sleepers_of_no_time(bell: &Arc<Bell>) -> [JoinHandle<()>; 2] {
+    let sleeping = || {
+        let bell = Arc::clone(bell);
+        go(move || {
+            while !bell.has_rung() {
+                strands::sleep(Duration::from_nanos(1));
+            }
+        })
+    };
+    [sleeping(), sleeping()]
+}
+
+/// Runs `victim` against each kind of neighbours that never let the processor go idle. It gets the bell
+/// that ends them, and has to ring it, without help from a worker other than theirs.
+fn among_busy_neighbours(victim: impl Fn(Arc<Bell>)) {
+    let against = |busy: &dyn Fn(&Arc<Bell>) -> Vec<JoinHandle<()>>| {
+        let round = |turns| {
+            let bell = Arc::new(Bell::default());
+            let busy = busy(&bell);
+            while bell.turns.load(SeqCst) < turns {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            let before = handoffs();
+            victim(Arc::clone(&bell));
+            let after = handoffs();
+            assert!(is_set(&bell.rung));
+            join_all(busy);
+            after == before
+        };
+        // On a busy machine the neighbours' thread may seem to be hogged, so that another helps the victim.
+        // The victim may come together with them, or to a queue that they have left for good.
+        assert!((0..50).any(|_| round(0)), "it takes a second worker");
+        assert!((0..50).any(|_| round(100)), "later it takes a second worker");
+    };
+    against(&|bell| two_that_yield(bell).into());
+    against(&|bell| two_that_wake(bell).into());
+    against(&|bell| a_chain(bell).into());
+    against(&|bell| sleepers_of_no_time(bell).into());
+    // And all of them at once, several times over.
+    against(&|bell| {
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.extend(two_that_yield(bell));
+            all.extend(two_that_wake(bell));
+            all.extend(a_chain(bell));
+            all.extend(sleepers_of_no_time(bell));
+        }
+        all
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_a_fresh_one() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|bell| go(move || bell.ring()).join().expect("no panic"));
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_their_own_children() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|bell| {
+            strands::run(|| {
+                // By way of the next slot and the ring; and the parent stays busy.
+                let child = go(move || bell.ring());
+                while !child.is_finished() {
+                    strands::yield_now();
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_one_woken_by_a_thread() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|bell| {
+            let (tx, rx) = bounded::<()>(0);
+            let woken = go(move || {
+                rx.iter().take(100).count();
+                bell.ring();
+            });
+            for _ in 0..100 {
+                tx.send(()).expect("received");
+            }
+            woken.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_one_at_home() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|bell| {
+            let yields = go(move || {
+                for _ in 0..1000 {
+                    strands::yield_now();
+                }
+                bell.ring();
+            });
+            yields.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn busy_neighbours_do_not_starve_a_sleeper() {
+    on_processors(ONE, || {
+        among_busy_neighbours(|bell| {
+            let sleeps = go(move || {
+                for _ in 0..5 {
+                    strands::sleep(Duration::from_millis(2));
+                }
+                bell.ring();
+            });
+            sleeps.join().expect("no panic");
+        });
+    });
+}
+
+#[test]
+fn a_flood_of_messages_from_threads_starves_nobody() {
+    on_processors(ONE, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tx, rx) = bounded::<()>(1);
+        let floods: Vec<_> = (0..2)
+            .map(|_| {
+                let (stop, tx) = (Arc::clone(&stop), tx.clone());
+                std::thread::spawn(move || {
+                    while !is_set(&stop) {
+                        tx.send(()).expect("received");
+                    }
+                })
+            })
+            .collect();
+        drop(tx);
+        let flooded = go(move || rx.iter().count());
+        go(|| (0..100).for_each(|_| strands::yield_now())).join().expect("no panic");
+        a_thousand_run();
+        set(&stop);
+        floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
+        assert!(flooded.join().expect("no panic") > 0);
+    });
+}
