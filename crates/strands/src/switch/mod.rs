@@ -47,17 +47,6 @@ pub(crate) enum Switch {
     Ended = 2,
 }
 
-impl Switch {
-    #[inline]
-    fn from_word(word: usize) -> Switch {
-        match word {
-            0 => Switch::Parked,
-            1 => Switch::Yielded,
-            _ => Switch::Ended,
-        }
-    }
-}
-
 /// Where a machine begins. It must not unwind.
 pub(crate) type Entry = unsafe extern "C" fn(*mut ());
 

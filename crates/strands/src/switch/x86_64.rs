@@ -84,6 +84,17 @@ unsafe extern "C" fn begin<const TLS: bool>(
     unreachable!("a machine that has ended was resumed");
 }
 
+impl Switch {
+    #[inline]
+    fn from_word(word: usize) -> Switch {
+        match word {
+            0 => Switch::Parked,
+            1 => Switch::Yielded,
+            _ => Switch::Ended,
+        }
+    }
+}
+
 impl Machine {
     pub(crate) const fn new() -> Machine {
         Machine { own: Cell::new(0), worker: Cell::new(0) }
