@@ -2,7 +2,6 @@
 
 use crate::sched::{Side, Source};
 use crate::sys::pipe as sys;
-use crate::wait::WaitKind;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -99,13 +98,13 @@ macro_rules! pipe_reads {
         impl Read for &$ours {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                self.source.run(Side::Read, WaitKind::IoRead, || crate::sys::pipe::read(fd, buffer))
+                self.source.run_read(buffer.len(), || crate::sys::pipe::read(fd, buffer))
             }
 
             fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                let read = || crate::sys::pipe::read_vectored(fd, buffers);
-                self.source.run(Side::Read, WaitKind::IoRead, read)
+                let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+                self.source.run_read(wanted, || crate::sys::pipe::read_vectored(fd, buffers))
             }
         }
 
@@ -127,7 +126,11 @@ macro_rules! pipe_reads {
             /// # Errors
             /// As `read`.
             pub async fn read_async(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_read(cx, buffer)).await
+                let (fd, visitor) = (self.source.fd(), self.source.visit(Side::Read));
+                let call = move |cx: &mut std::task::Context<'_>| {
+                    visitor.poll_bytes(buffer.len(), cx, || crate::sys::pipe::read(fd, buffer))
+                };
+                std::future::poll_fn(call).await
             }
 
             pub(crate) fn poll_read(
@@ -136,7 +139,8 @@ macro_rules! pipe_reads {
                 buffer: &mut [u8],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_run(Side::Read, cx, || crate::sys::pipe::read(fd, buffer))
+                let visitor = self.source.pass_by(Side::Read);
+                visitor.poll_bytes(buffer.len(), cx, || crate::sys::pipe::read(fd, buffer))
             }
         }
     };
@@ -151,14 +155,13 @@ macro_rules! pipe_writes {
         impl Write for &$ours {
             fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                let write = || crate::sys::pipe::write(fd, buffer);
-                self.source.run(Side::Write, WaitKind::IoWrite, write)
+                self.source.run_write(buffer.len(), || crate::sys::pipe::write(fd, buffer))
             }
 
             fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                let write = || crate::sys::pipe::write_vectored(fd, buffers);
-                self.source.run(Side::Write, WaitKind::IoWrite, write)
+                let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+                self.source.run_write(wanted, || crate::sys::pipe::write_vectored(fd, buffers))
             }
 
             fn flush(&mut self) -> io::Result<()> {
@@ -189,7 +192,11 @@ macro_rules! pipe_writes {
             /// # Errors
             /// As `write`.
             pub async fn write_async(&self, buffer: &[u8]) -> io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_write(cx, buffer)).await
+                let (fd, visitor) = (self.source.fd(), self.source.visit(Side::Write));
+                let call = move |cx: &mut std::task::Context<'_>| {
+                    visitor.poll_bytes(buffer.len(), cx, || crate::sys::pipe::write(fd, buffer))
+                };
+                std::future::poll_fn(call).await
             }
 
             pub(crate) fn poll_write(
@@ -198,7 +205,8 @@ macro_rules! pipe_writes {
                 buffer: &[u8],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_run(Side::Write, cx, || crate::sys::pipe::write(fd, buffer))
+                let visitor = self.source.pass_by(Side::Write);
+                visitor.poll_bytes(buffer.len(), cx, || crate::sys::pipe::write(fd, buffer))
             }
         }
     };

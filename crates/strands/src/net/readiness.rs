@@ -66,17 +66,15 @@ impl<'a> Readiness<'a> {
         self.source.is_ready(self.side)
     }
 
-    fn poll(self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            std::task::ready!(self.source.poll_ready(self.side, cx))?;
+    async fn wait_async(self) -> io::Result<()> {
+        let visitor = self.source.visit(self.side);
+        let poll = move |cx: &mut Context<'_>| loop {
+            std::task::ready!(visitor.poll_ready(cx))?;
             if self.source.is_ready(self.side) {
                 return Poll::Ready(Ok(()));
             }
-        }
-    }
-
-    async fn wait_async(self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        };
+        std::future::poll_fn(poll).await
     }
 
     /// What `select!` expands to.

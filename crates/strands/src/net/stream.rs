@@ -23,13 +23,13 @@ macro_rules! stream_io {
         impl Write for &$ours {
             fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                self.source.run(Side::Write, WaitKind::IoWrite, || socket::send(fd, buffer))
+                self.source.run_write(buffer.len(), || socket::send(fd, buffer))
             }
 
             fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
                 let fd = self.source.fd();
-                self.source
-                    .run(Side::Write, WaitKind::IoWrite, || socket::send_vectored(fd, buffers))
+                let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+                self.source.run_write(wanted, || socket::send_vectored(fd, buffers))
             }
 
             fn flush(&mut self) -> io::Result<()> {
@@ -82,7 +82,11 @@ macro_rules! stream_io {
             /// # Errors
             /// As `read`.
             pub async fn read_async(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_read(cx, buffer)).await
+                let (fd, visitor) = (self.source.fd(), self.source.visit(Side::Read));
+                let call = move |cx: &mut task::Context<'_>| {
+                    visitor.poll_bytes(buffer.len(), cx, || socket::receive(fd, buffer))
+                };
+                std::future::poll_fn(call).await
             }
 
             /// As a future: writes at least a byte of them. Cancel-safe: if it is dropped it has written nothing.
@@ -90,7 +94,11 @@ macro_rules! stream_io {
             /// # Errors
             /// As `write`.
             pub async fn write_async(&self, buffer: &[u8]) -> io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_write(cx, buffer)).await
+                let (fd, visitor) = (self.source.fd(), self.source.visit(Side::Write));
+                let call = move |cx: &mut task::Context<'_>| {
+                    visitor.poll_bytes(buffer.len(), cx, || socket::send(fd, buffer))
+                };
+                std::future::poll_fn(call).await
             }
 
             /// For those who have the kernel move its bytes.
@@ -104,7 +112,8 @@ macro_rules! stream_io {
                 buffer: &mut [u8],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_read(buffer.len(), cx, || socket::receive(fd, buffer))
+                let visitor = self.source.pass_by(Side::Read);
+                visitor.poll_bytes(buffer.len(), cx, || socket::receive(fd, buffer))
             }
 
             /// As `poll_read`; the bytes that were read are initialised.
@@ -115,7 +124,8 @@ macro_rules! stream_io {
                 buffer: &mut [std::mem::MaybeUninit<u8>],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_read(buffer.len(), cx, || socket::receive_uninit(fd, buffer))
+                let visitor = self.source.pass_by(Side::Read);
+                visitor.poll_bytes(buffer.len(), cx, || socket::receive_uninit(fd, buffer))
             }
 
             pub(crate) fn poll_write(
@@ -124,7 +134,8 @@ macro_rules! stream_io {
                 buffer: &[u8],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_run(Side::Write, cx, || socket::send(fd, buffer))
+                let visitor = self.source.pass_by(Side::Write);
+                visitor.poll_bytes(buffer.len(), cx, || socket::send(fd, buffer))
             }
 
             #[allow(dead_code, reason = "for traits of the async world that have it")]
@@ -134,7 +145,9 @@ macro_rules! stream_io {
                 buffers: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
                 let fd = self.source.fd();
-                self.source.poll_run(Side::Write, cx, || socket::send_vectored(fd, buffers))
+                let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+                let visitor = self.source.pass_by(Side::Write);
+                visitor.poll_bytes(wanted, cx, || socket::send_vectored(fd, buffers))
             }
         }
     };

@@ -11,7 +11,7 @@ use std::io;
 use std::iter::FusedIterator;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::task::{self, Poll};
+use std::task;
 
 /// A TCP socket that accepts connections, as [`std::net::TcpListener`].
 ///
@@ -107,18 +107,12 @@ impl TcpListener {
     /// # Errors
     /// The kernel's; when there are no descriptors left, that.
     pub async fn accept_async(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        std::future::poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    pub(crate) fn poll_accept(
-        &self,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let fd = self.source.fd();
-        let accepted = self
-            .source
-            .poll_run(Side::Read, cx, || self.source.unless_closed(|| socket::accept(fd)));
-        accepted.map_ok(|(fd, addr)| (TcpStream::fresh(fd), addr))
+        let (fd, visitor) = (self.source.fd(), self.source.visit(Side::Read));
+        let call = move |cx: &mut task::Context<'_>| {
+            visitor.poll_run(cx, || self.source.unless_closed(|| socket::accept(fd)))
+        };
+        let (fd, addr) = std::future::poll_fn(call).await?;
+        Ok((TcpStream::fresh(fd), addr))
     }
 
     /// Stops listening, for good: whoever connects is refused, and connections that nobody has accepted are reset. Who

@@ -106,8 +106,8 @@ impl TcpStream {
     pub async fn connect_async(addr: SocketAddr) -> io::Result<TcpStream> {
         let stream = TcpStream::fresh(socket::tcp_for(&addr)?);
         let mut connect = stream.connecting(&addr);
-        std::future::poll_fn(|cx| stream.source.poll_run(Side::Write, cx, &mut connect)).await?;
-        drop(connect);
+        let visitor = stream.source.visit(Side::Write);
+        std::future::poll_fn(move |cx| visitor.poll_run(cx, &mut connect)).await?;
         Ok(stream)
     }
 

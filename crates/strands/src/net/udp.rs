@@ -205,10 +205,10 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub async fn recv_from_async(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let call = |cx: &mut std::task::Context<'_>| {
+        let visitor = self.source.visit(Side::Read);
+        let call = move |cx: &mut std::task::Context<'_>| {
             let view = self.std();
-            self.source
-                .poll_run(Side::Read, cx, || self.source.unless_closed(|| view.recv_from(buffer)))
+            visitor.poll_run(cx, || self.source.unless_closed(|| view.recv_from(buffer)))
         };
         std::future::poll_fn(call).await
     }
@@ -218,11 +218,10 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub async fn send_to_async(&self, buffer: &[u8], addr: SocketAddr) -> io::Result<usize> {
-        let call = |cx: &mut std::task::Context<'_>| {
+        let visitor = self.source.visit(Side::Write);
+        let call = move |cx: &mut std::task::Context<'_>| {
             let view = self.std();
-            self.source.poll_run(Side::Write, cx, || {
-                self.source.unless_closed(|| view.send_to(buffer, addr))
-            })
+            visitor.poll_run(cx, || self.source.unless_closed(|| view.send_to(buffer, addr)))
         };
         std::future::poll_fn(call).await
     }

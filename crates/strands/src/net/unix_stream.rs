@@ -6,7 +6,6 @@ use super::stream::stream_io;
 use crate::everyday::blocking;
 use crate::sched::{Side, Source, spread_next};
 use crate::sys::socket::{self, View};
-use crate::wait::WaitKind;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -170,17 +169,13 @@ impl UnixListener {
     /// # Errors
     /// The kernel's; when there are no descriptors left, that.
     pub async fn accept_async(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        std::future::poll_fn(|cx| self.poll_accept(cx)).await
-    }
-
-    pub(crate) fn poll_accept(
-        &self,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
-        let view = self.std();
-        let accepted =
-            self.source.poll_run(Side::Read, cx, || self.source.unless_closed(|| view.accept()));
-        accepted.map_ok(|(stream, addr)| (stream.into(), addr))
+        let visitor = self.source.visit(Side::Read);
+        let call = move |cx: &mut task::Context<'_>| {
+            let view = self.std();
+            visitor.poll_run(cx, || self.source.unless_closed(|| view.accept()))
+        };
+        let (stream, addr) = std::future::poll_fn(call).await?;
+        Ok((stream.into(), addr))
     }
 
     /// Stops listening, for good, as [`TcpListener::close`](super::TcpListener::close): whoever waits for a stream is

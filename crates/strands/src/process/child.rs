@@ -100,7 +100,8 @@ impl Child {
             return Ok(status);
         }
         let end = self.end()?;
-        poll_fn(|cx| end.poll_run(Side::Read, cx, || self.ended())).await
+        let visitor = end.visit(Side::Read);
+        poll_fn(move |cx| visitor.poll_run(cx, || self.ended())).await
     }
 
     /// What becomes readable when it has ended.

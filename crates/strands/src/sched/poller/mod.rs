@@ -26,6 +26,7 @@
 //! | file | story |
 //! |---|---|
 //! | `source` | a descriptor that is waited for: try, wait, try again |
+//! | `visitor` | the same for async tasks |
 //! | `record` | its record: the two sides, their lines, what an edge does |
 //! | `registration` | with which poller it is registered, and for what |
 //! | `slab` | where records live |
@@ -55,6 +56,7 @@ mod record;
 mod registration;
 mod slab;
 mod source;
+mod visitor;
 
 pub(crate) use makeshift::Makeshift;
 pub(crate) use outside::Outside;

@@ -63,8 +63,11 @@ const ACCEPTORS: usize = 2;
 
 /// At most so many are woken between two looks at the lock.
 const BATCH: usize = 16;
-/// So many async tasks may wait at a side by way of `poll`; of more, the one that has waited longest is woken.
-const MOST_WAKERS: usize = 32;
+/// So many async tasks without a name may wait at a side: see `visitor`.
+pub(super) const MOST_WAKERS: usize = 32;
+/// The name of those who have none, and that of one who has yet to get one.
+pub(super) const NAMELESS: u64 = 0;
+pub(super) const FRESH: u64 = u64::MAX;
 
 /// Which side of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +216,9 @@ impl Line {
 pub(super) struct State {
     /// Those of the two sides, and that of the acceptors.
     lines: [Line; 3],
-    wakers: [Vec<Waker>; 2],
+    /// Those of async tasks, with their names.
+    wakers: [Vec<(u64, Waker)>; 2],
+    last_name: u64,
     /// Grows whenever the record is given back: what the kernel says of an earlier one is not for us.
     generation: u32,
     /// With which poller it is registered, for what, and its habits of moving: see `registration`.
@@ -266,6 +271,7 @@ impl Record {
             state: ShortLock::new(State {
                 lines: [const { Line::new() }; 3],
                 wakers: [const { Vec::new() }; 2],
+                last_name: NAMELESS,
                 generation: 0,
                 poller: None,
                 told_of: 0,
@@ -360,25 +366,49 @@ impl Record {
         self.state.lock().lines[ACCEPTORS].length > 0
     }
 
-    /// T4 for an async task that has no place. True if its waker will be called; the one that is returned has been
-    /// pushed out.
+    /// T4 for an async task, of this name: it may get one now. True if its waker will be called; what is left in
+    /// `waker` is to be dropped, and the one that is returned has been pushed out.
     pub(super) fn leave_waker(
         &self,
         state: &mut State,
         side: Side,
+        name: &Cell<u64>,
         waker: &mut Option<Waker>,
     ) -> (bool, Option<Waker>) {
         if self.word(side).load(Ordering::Relaxed) & READY != 0 {
             return (false, None);
         }
+        if name.get() == FRESH {
+            state.last_name += 1;
+            name.set(state.last_name);
+        }
+        let name = name.get();
         let wakers = &mut state.wakers[side as usize];
-        let known = |other: &Waker| waker.as_ref().is_some_and(|waker| waker.will_wake(other));
-        if wakers.iter().any(known) {
+        if name != NAMELESS {
+            match (wakers.iter_mut().find(|(other, _)| *other == name), waker.as_mut()) {
+                // Another task's, it may be.
+                (Some((_, former)), Some(waker)) => std::mem::swap(former, waker),
+                _ => wakers.extend(waker.take().map(|waker| (name, waker))),
+            }
             return (true, None);
         }
-        let pushed_out = (wakers.len() == MOST_WAKERS).then(|| wakers.remove(0));
-        wakers.extend(waker.take());
+        let nameless = || wakers.iter().filter(|(other, _)| *other == NAMELESS);
+        if nameless().any(|(_, other)| waker.as_ref().is_some_and(|waker| waker.will_wake(other))) {
+            return (true, None);
+        }
+        let are_too_many = nameless().count() == MOST_WAKERS;
+        let first =
+            wakers.iter().position(|(other, _)| *other == NAMELESS).filter(|_| are_too_many);
+        let pushed_out = first.map(|first| wakers.remove(first).1);
+        wakers.extend(waker.take().map(|waker| (NAMELESS, waker)));
         (true, pushed_out)
+    }
+
+    /// Takes back the waker of this name, if it is there still.
+    pub(super) fn take_waker_back(&self, side: Side, name: u64) -> Option<Waker> {
+        let wakers = &mut self.state.lock().wakers[side as usize];
+        let at = wakers.iter().position(|(other, _)| *other == name)?;
+        Some(wakers.remove(at).1)
     }
 
     /// E1 and E2 for one side; at most a [`BATCH`] of those who were in line when it began.
@@ -393,7 +423,7 @@ impl Record {
     }
 
     /// The record ceases to be this source's.
-    pub(super) fn retire(&self) -> [Vec<Waker>; 2] {
+    pub(super) fn retire(&self) -> [Vec<(u64, Waker)>; 2] {
         let mut state = self.state.lock();
         debug_assert!(
             state.lines.iter().all(|line| line.length == 0),
@@ -461,6 +491,6 @@ pub(super) fn notice(number: u64, what: u32, mut deliver: impl FnMut(Wake)) {
             // Who comes meanwhile has seen the edge. The source may be gone, but nobody can wait for it then.
             state = record.state.lock();
         }
-        wakers.into_iter().for_each(|waker| deliver(Wake::of_future(waker)));
+        wakers.into_iter().for_each(|(_, waker)| deliver(Wake::of_future(waker)));
     }
 }

@@ -1,6 +1,6 @@
 //! A descriptor that is waited for: the call is tried, its caller waits, the call is tried again.
 
-use super::record::{Place, Record, Seen, Side};
+use super::record::{Place, Record, Side};
 use super::slab;
 use crate::sched::here;
 use crate::sys::epoll;
@@ -9,7 +9,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// The user wants to be told that a call would block.
@@ -17,14 +16,14 @@ const NONBLOCKING: u8 = 1;
 /// Its calls fail from now on.
 const CLOSED: u8 = 4;
 /// A read that is short has emptied it: see `record`.
-const SHORT_IS_EMPTY: u8 = 2;
+pub(super) const SHORT_IS_EMPTY: u8 = 2;
 
 const READY: Token = FIRST_FREE;
 
 /// A descriptor in non-blocking mode, for which goroutines, threads and async tasks can wait, many at a time.
 ///
 /// A clone is the same one. The descriptor is closed when the last is dropped.
-pub(crate) struct Source(&'static Record);
+pub(crate) struct Source(pub(super) &'static Record);
 
 impl Source {
     /// Takes a descriptor in, whose mode the caller has seen to.
@@ -162,7 +161,7 @@ impl Source {
         mut call: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
         if wanted == 0 {
-            return call();
+            return nothing_of(call());
         }
         let is_short = |read: &usize| {
             *read < wanted
@@ -170,6 +169,19 @@ impl Source {
                 && self.0.flags.load(Ordering::Relaxed) & SHORT_IS_EMPTY != 0
         };
         self.run_for(Side::Read, WaitKind::IoRead, self.timeout(Side::Read), call, is_short)
+    }
+
+    /// The same for a call that writes up to `wanted` bytes.
+    #[inline]
+    pub(crate) fn run_write(
+        &self,
+        wanted: usize,
+        mut call: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if wanted == 0 {
+            return nothing_of(call());
+        }
+        self.run(Side::Write, WaitKind::IoWrite, call)
     }
 
     /// The same with a timeout of its own, and with a word on whether what was done has left nothing to be done.
@@ -269,78 +281,6 @@ impl Source {
         Ok(true)
     }
 
-    /// For an async task: whether a call may succeed. If not, the waker will be called when one may.
-    ///
-    /// Of several tasks that wait for one side all are woken.
-    pub(crate) fn poll_ready(&self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<Try>> {
-        let mut waker = None;
-        loop {
-            let seen = self.0.look(side);
-            if seen.is_ready() {
-                return Poll::Ready(Ok(Try(seen)));
-            }
-            // With no lock held, here and below: this is an executor's code.
-            let mut mine = Some(waker.take().unwrap_or_else(|| cx.waker().clone()));
-            let mut state = self.0.state.lock();
-            if let Err(error) = self.0.register(&mut state, side) {
-                drop(state);
-                return Poll::Ready(Err(error));
-            }
-            let (is_in_line, pushed_out) = self.0.leave_waker(&mut state, side, &mut mine);
-            drop(state);
-            wait::wake_future(pushed_out);
-            if is_in_line {
-                return Poll::Pending;
-            }
-            waker = mine;
-        }
-    }
-
-    /// For an async task: makes the call, unless it would block; if so, the waker will be called when it may not.
-    pub(crate) fn poll_run<T>(
-        &self,
-        side: Side,
-        cx: &mut Context<'_>,
-        mut call: impl FnMut() -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        loop {
-            let Try(seen) = std::task::ready!(self.poll_ready(side, cx))?;
-            match call() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.clear(side, seen);
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
-    /// As [`poll_run`](Source::poll_run), for a call that reads up to `wanted` bytes of a stream.
-    pub(crate) fn poll_read(
-        &self,
-        wanted: usize,
-        cx: &mut Context<'_>,
-        mut call: impl FnMut() -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let Try(seen) = std::task::ready!(self.poll_ready(Side::Read, cx))?;
-            match call() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.0.clear(Side::Read, seen);
-                }
-                Ok(read) => {
-                    let short = read < wanted && read > 0 && seen.is_plain();
-                    if short && self.0.flags.load(Ordering::Relaxed) & SHORT_IS_EMPTY != 0 {
-                        self.0.clear(Side::Read, seen);
-                    }
-                    return Poll::Ready(Ok(read));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
     /// Whether a call would succeed, or fail, at once: asked of the kernel.
     pub(crate) fn is_ready(&self, side: Side) -> bool {
         let seen = self.0.look(side);
@@ -378,8 +318,13 @@ impl Source {
     }
 }
 
-/// What was seen before a try.
-pub(crate) struct Try(Seen);
+/// What a call has done that was to read or to write nothing: there is nothing to wait for.
+pub(super) fn nothing_of(done: io::Result<usize>) -> io::Result<usize> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done,
+    }
+}
 
 impl Clone for Source {
     fn clone(&self) -> Source {
