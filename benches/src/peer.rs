@@ -3,7 +3,7 @@
 use crate::measure::Metric;
 use crate::peers::may::{May, Spsc};
 use crate::peers::smol::{Smol, SmolPool};
-use crate::peers::strands::Strands;
+use crate::peers::strands::{self, Strands};
 use crate::peers::threads::{Crossbeam, Flume, Kanal, ParkingLot, Std, Threads};
 use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
 use crate::workload::{Sizes, Workload};
@@ -12,6 +12,7 @@ use crate::{blocking, futures, net};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Strands,
+    StrandsRoaming,
     Go,
     Tokio,
     TokioPool,
@@ -30,8 +31,9 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 16] = [
+    pub(crate) const ALL: [Peer; 17] = [
         Peer::Strands,
+        Peer::StrandsRoaming,
         Peer::Go,
         Peer::Tokio,
         Peer::TokioPool,
@@ -52,6 +54,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Strands => "strands",
+            Peer::StrandsRoaming => "strands-roaming",
             Peer::Go => "go",
             Peer::Tokio => "tokio",
             Peer::TokioPool => "tokio-pool",
@@ -78,14 +81,19 @@ impl Peer {
         self.name().ends_with("threads")
     }
 
+    /// Our goroutines, of either affinity.
+    fn is_strands(self) -> bool {
+        matches!(self, Peer::Strands | Peer::StrandsRoaming)
+    }
+
     /// Whether the workload says something about this peer that no other row says.
     pub(crate) fn fits(self, workload: Workload) -> bool {
         use Workload::*;
         if workload == Transfer {
-            return matches!(self, Peer::Strands | Peer::Go | Peer::Tokio | Peer::Threads);
+            return self.is_strands() || matches!(self, Peer::Go | Peer::Tokio | Peer::Threads);
         }
         match self {
-            Peer::Strands => true,
+            Peer::Strands | Peer::StrandsRoaming => true,
             // The others have no answer but "do not".
             _ if workload.holds_threads() => self == Peer::Go,
             // One CPU is a question to channels that block threads.
@@ -157,6 +165,9 @@ impl Peer {
 
     /// Runs the workload in this process. Go has a program of its own.
     pub(crate) fn run_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
+        if self == Peer::StrandsRoaming {
+            strands::roam();
+        }
         let parked = matches!(workload, Workload::Parked1m | Workload::Parked100kDefault);
         if workload.uses_sockets() {
             return net::run(self, workload, &sizes);
@@ -167,7 +178,9 @@ impl Peer {
         match self {
             Peer::Go => unreachable!("a Rust process does not run Go"),
             Peer::ParkingLotThreads => unreachable!("parking_lot has no channels"),
-            Peer::Strands => blocking::run::<Strands, Strands>(workload, sizes),
+            Peer::Strands | Peer::StrandsRoaming => {
+                blocking::run::<Strands, Strands>(workload, sizes)
+            }
             Peer::May => blocking::run::<May, May>(workload, sizes),
             Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
             Peer::StrandsThreads => blocking::run::<Threads, Strands>(workload, sizes),
@@ -187,7 +200,9 @@ impl Peer {
 
     fn run_locks_here(self, workload: Workload, sizes: Sizes) -> Vec<Metric> {
         match self {
-            Peer::Strands => blocking::run_locks::<Strands, Strands>(workload, sizes),
+            Peer::Strands | Peer::StrandsRoaming => {
+                blocking::run_locks::<Strands, Strands>(workload, sizes)
+            }
             Peer::May => blocking::run_locks::<May, May>(workload, sizes),
             Peer::Threads => blocking::run_locks::<Threads, Std>(workload, sizes),
             Peer::ParkingLotThreads => blocking::run_locks::<Threads, ParkingLot>(workload, sizes),

@@ -193,6 +193,7 @@ impl Workload {
             PingPong => vec![
                 Target::ratio("each", Bound::AtMost(0.3), "go"),
                 Target::ratio("each", Bound::AtMost(0.75), "kanal-tokio"),
+                Target::ratio("each", Bound::AtMost(0.5), "go").roaming(),
             ],
             Spsc => vec![
                 Target::ratio("each", Bound::AtMost(0.4), "go"),
@@ -214,14 +215,24 @@ impl Workload {
             }
             Mutex4 | Waitgroup => vec![Target::ratio("each", Bound::AtMost(1.0), "go")],
             RwlockRead => vec![Target::ratio("each", Bound::Below(1.0), "go")],
-            Parked1m => vec![Target::value("bytes", Bound::AtMost(4_400.0))],
+            Parked1m => vec![
+                Target::value("bytes", Bound::AtMost(4_400.0)),
+                Target::value("bytes", Bound::AtMost(5_018.0)).roaming(),
+            ],
             Parked100kDefault => vec![Target::value("bytes", Bound::AtMost(8_500.0))],
             BlockedThreads => vec![Target::value("all_done", Bound::AtMost(20.0))],
-            Hogs2 => vec![Target::ratio("fresh_p50", Bound::AtMost(0.7), "go")],
+            Hogs2 => vec![
+                Target::ratio("fresh_p50", Bound::AtMost(0.7), "go"),
+                Target::ratio("fresh_p50", Bound::AtMost(0.7), "go").roaming(),
+                Target::ratio("ready_p50", Bound::AtMost(0.7), "go").roaming(),
+            ],
             BlockingSleeps => vec![
                 Target::ratio("wall", Bound::AtMost(1.02), "go"),
                 Target::ratio("worst_tick", Bound::AtMost(1.0), "go"),
+                Target::ratio("wall", Bound::AtMost(1.02), "go").roaming(),
+                Target::ratio("worst_tick", Bound::AtMost(1.0), "go").roaming(),
             ],
+            Skewed => vec![Target::ratio("light_p99", Bound::AtMost(1.0), "go").roaming()],
             ManySleeps => vec![
                 Target::ratio("cpu", Bound::AtMost(1.0), "tokio"),
                 Target::value("late_p50", Bound::AtMost(150.0)),
@@ -242,11 +253,12 @@ impl Workload {
 
 /// The names of our rows.
 pub(crate) const OURS: &str = "strands";
+pub(crate) const OURS_ROAMING: &str = "strands-roaming";
 pub(crate) const OURS_ON_THREADS: &str = "strands-threads";
 
 /// What strands has to reach.
 pub(crate) struct Target {
-    /// Which of our rows: goroutines or OS threads.
+    /// Which of our rows: goroutines of either affinity, or OS threads.
     pub(crate) ours: &'static str,
     pub(crate) metric: &'static str,
     pub(crate) bound: Bound,
@@ -291,6 +303,11 @@ impl Target {
 
     fn ratio(metric: &'static str, bound: Bound, peer: &'static str) -> Target {
         Target { ours: OURS, metric, bound, peer: Some(peer) }
+    }
+
+    /// What goroutines that roam have to reach.
+    fn roaming(self) -> Target {
+        Target { ours: OURS_ROAMING, ..self }
     }
 
     /// What our channels have to reach between OS threads.

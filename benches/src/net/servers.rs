@@ -13,7 +13,7 @@ const CHUNK: usize = 64 << 10;
 /// Starts an echo server, and returns its address.
 pub(crate) fn echo(peer: Peer, procs: usize) -> SocketAddr {
     match peer {
-        Peer::Strands => strands::run(|| {
+        Peer::Strands | Peer::StrandsRoaming => strands::run(|| {
             let listener = strands::net::TcpListener::bind("127.0.0.1:0").expect("a port");
             let addr = listener.local_addr().expect("bound");
             strands::go(move || {
@@ -154,7 +154,7 @@ pub(crate) fn transfer(peer: Peer, procs: usize, bytes: usize) {
         }};
     }
     match peer {
-        Peer::Strands => {
+        Peer::Strands | Peer::StrandsRoaming => {
             use strands::net;
             blocking!(net, strands::go);
         }

@@ -7,12 +7,21 @@ use std::sync::{
 use std::time::Duration;
 
 use strands::channel::{Receiver, Sender, bounded};
+use strands::runtime::{self, Affinity, Config};
 use strands::sync::WaitGroup;
 use strands::thread::{Builder, JoinHandle};
 
 use crate::blocking::{Channels, Runtime};
 
 pub(crate) struct Strands;
+
+/// Has goroutines roam, or ends the process.
+pub(crate) fn roam() {
+    let roaming = Config::new().affinity(Affinity::Roaming);
+    runtime::configure(roaming).expect("nothing has run yet");
+    let refused = runtime::metrics().roaming_refused;
+    assert!(refused.is_none(), "goroutines cannot roam here: {refused:?}");
+}
 
 impl Runtime for Strands {
     type Handle = JoinHandle<u64>;

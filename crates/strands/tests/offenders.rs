@@ -87,6 +87,46 @@ fn who_blocks_gets_a_thread_of_its_own_next_time_and_is_told_once() {
 }
 
 #[test]
+fn who_roams_and_blocks_starts_on_a_thread_of_its_own_and_roams_on() {
+    /// Goroutines from here block their threads, then wait, and tell on which threads they were.
+    fn blocks_and_roams(time: Duration) -> JoinHandle<[i32; 2]> {
+        // SAFETY: it takes nothing.
+        let tid = || unsafe { libc::gettid() };
+        let roaming = thread::Builder::new().affinity(thread::Affinity::Roaming);
+        let body = move || {
+            std::thread::sleep(time);
+            let first = tid();
+            strands::sleep(Duration::from_millis(1));
+            [first, tid()]
+        };
+        roaming.spawn(body).expect("memory for it")
+    }
+    let Some(program) = stage(|| {
+        if runtime::metrics().affinity != thread::Affinity::Roaming {
+            return println!("skipped: goroutines cannot roam here");
+        }
+        while runtime::metrics().offending_sites == 0 {
+            blocks_and_roams(LONG).join().expect("no panic");
+        }
+        assert_eq!(runtime::metrics().goroutines_apart, 0, "nobody can know before");
+        let usual = go(|| {
+            // SAFETY: it takes nothing.
+            unsafe { libc::gettid() }
+        });
+        let usual = usual.join().expect("no panic");
+        let all: Vec<_> = (0..4).map(|_| blocks_and_roams(LONG)).collect();
+        for [first, then] in join_all(all) {
+            assert_ne!(first, usual, "it has blocked a thread that others need");
+            assert_ne!(first, then, "it has not left its host");
+        }
+        assert_eq!(runtime::metrics().goroutines_apart, 4);
+    }) else {
+        return;
+    };
+    program.processors(1).env("STRANDS_AFFINITY", "roaming").run().succeeded();
+}
+
+#[test]
 fn who_computes_while_siblings_are_ready_is_told() {
     /// Goroutines from here compute for half a second.
     fn hogs() -> JoinHandle<()> {

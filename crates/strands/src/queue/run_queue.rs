@@ -57,8 +57,12 @@ impl<T: Linked, const N: usize> RunQueue<T, N> {
     /// As for [`push`](RunQueue::push).
     #[inline]
     pub(crate) unsafe fn push_next(&self, node: NonNull<T>, injector: &Injector<T>) {
-        // Ordering: Release pairs with the Acquire in `steal_next`: what was done to the node is
-        // visible to the thief. No Acquire: what we kick out, we have put in.
+        // Ordering: Release, here and below, pairs with the Acquire in `steal_next`: what was done to
+        // the node is visible to the thief. No Acquire: what we kick out, we have put in.
+        if !self.has_next() {
+            // A null we see is true, and stays: only we could change it. A store costs next to nothing.
+            return self.next.store(node.as_ptr(), Release);
+        }
         let kicked = self.next.swap(node.as_ptr(), Release);
         if let Some(kicked) = NonNull::new(kicked) {
             // SAFETY: the caller is the owner, and what it promised when it pushed `kicked` still
@@ -101,15 +105,17 @@ impl<T: Linked, const N: usize> RunQueue<T, N> {
 
     /// Takes the next one away from the owner.
     ///
-    /// For when the owner will not come to it soon; see [the module](self) why not otherwise.
+    /// For when the owner will not come to it soon; see [the module](self) why not otherwise. The owner
+    /// itself may take it so, too, without having to show that it still is the owner.
+    #[inline]
     pub(crate) fn steal_next(&self) -> Option<NonNull<T>> {
-        if !self.has_next() {
-            return None;
-        }
-        // Ordering: Acquire pairs with the Release in `push_next`. No Release: the owner, when it
-        // sees our null, looks at nothing else of ours, and `is_empty` has no business with a
-        // theft, which puts nothing into this queue.
-        NonNull::new(self.next.swap(ptr::null_mut(), Acquire))
+        let node = NonNull::new(self.next.load(Relaxed))?;
+        // Ordering: Acquire pairs with the Release in `push_next`. Release, if it is the owner that
+        // asks, as in `pop`; a theft puts nothing into this queue, so `is_empty` has no business with it.
+        // By comparison and not by a swap: so whoever puts a null there takes something, and the owner may
+        // store over a null. If the same node has come back meanwhile, it is there to be taken.
+        let taken = self.next.compare_exchange(node.as_ptr(), ptr::null_mut(), AcqRel, Relaxed);
+        taken.is_ok().then_some(node)
     }
 
     /// Whether one is in the next slot. True for the owner only until a thief takes it; false, if
@@ -303,7 +309,7 @@ mod loom_tests {
                 queue.push_next(send(&nodes[1]), &injector);
                 queue.pop().map(take);
                 queue.push_next(send(&nodes[2]), &injector);
-                queue.pop().map(take);
+                queue.steal_next().map(take);
                 thief.join().unwrap();
                 while let Some(node) = queue.pop() {
                     take(node);
@@ -316,7 +322,13 @@ mod loom_tests {
 
     #[test]
     fn a_queue_that_is_never_empty_is_never_seen_empty() {
-        loom::model(|| {
+        // SAFETY: this thread is the owner.
+        never_seen_empty(|queue| unsafe { queue.pop() });
+        never_seen_empty(Queue::steal_next);
+    }
+
+    fn never_seen_empty(pop: fn(&Queue) -> Option<NonNull<Node>>) {
+        loom::model(move || {
             let nodes = Arc::new(nodes(2));
             let queue = Arc::new(Queue::new());
             let injector = Injector::new();
@@ -329,7 +341,7 @@ mod loom_tests {
             // SAFETY: as above.
             unsafe {
                 queue.push_next(send(&nodes[1]), &injector);
-                queue.pop().map(take);
+                pop(&queue).map(take);
                 watcher.join().unwrap();
                 queue.pop().map(take);
             }

@@ -2,7 +2,7 @@
 //!
 //! A *host* is a worker without a processor that takes in one goroutine, its *guest*, and runs it to its end. So
 //! whatever the guest does to its thread, it has no siblings to do it to. A host whose guest has ended is *free*: it
-//! sleeps, takes in the next one that comes, and retires if none does.
+//! sleeps, takes in the next one that comes, and retires if none does. (A guest that roams leaves when it first parks.)
 //!
 //! ```text
 //!   a worker is about to start a goroutine of an offending site

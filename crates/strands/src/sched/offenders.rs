@@ -12,6 +12,11 @@
 //! | [`State::Offender`] | its goroutines start on threads of their own | `Reformed`, when as many goroutines in a row as its redemption asks for have behaved |
 //! | [`State::Reformed`] | they start where all do | `Offender`, by an offence, with its redemption doubled; or its place is given to another site |
 //!
+//! Goroutines that *roam* have no siblings at home. Those of a site that blocks start on threads of their own all the same:
+//! it takes the monitor a millisecond or more to see that a thread is blocked, and so long all that is queued with it, and
+//! the timers that are kept there, wait. When such a guest parks it is off, like any that roams; and as far as can be seen
+//! from its host it has behaved. Those that compute start where all do.
+//!
 //! *Behaved* has a goroutine on a thread of its own that has ended, or had [`ENOUGH_TURNS`] turns, without holding
 //! its thread. The redemption is [`FIRST_REDEMPTION`] at first and [`LAST_REDEMPTION`] at most, so a
 //! site that offends once in a while is on probation longer each time, and one that had a bad day is not for ever.

@@ -11,7 +11,7 @@ use super::worker::Worker;
 use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{self, Slot, SlotRef};
-use crate::switch::{self, Machine, Switch};
+use crate::switch::{self, Farewell, Machine, Switch};
 use crate::sys;
 use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
 use std::cell::Cell;
@@ -234,6 +234,7 @@ impl Started {
                 }
                 Some(block) => {
                     let (floor, tp) = (block.floor(), block.thread_pointer());
+                    this.expose_provenance();
                     (*this).machine.prepare_with_tls(floor, tp, enter_roaming, this.cast());
                 }
             }
@@ -297,26 +298,52 @@ impl Started {
         }
     }
 
-    /// Lets a roaming goroutine run, on `worker`'s thread, until it parks, yields or ends.
+    /// Lets a roaming goroutine run, on `worker`'s thread, until it parks, yields or ends; or until another does that
+    /// it has gone over to, or that that one has. Which, and what it did.
     ///
     /// # Safety
     /// The caller is `worker`'s loop, and took it out of its queue (or just settled it).
     #[inline]
-    pub(crate) unsafe fn resume_roaming(&self, worker: &'static Worker) -> Turn {
+    pub(crate) unsafe fn resume_roaming(
+        &self,
+        worker: &'static Worker,
+    ) -> (NonNull<Started>, Turn) {
+        // SAFETY: suspended, and the caller's.
+        unsafe { self.set_off(worker) };
+        // SAFETY: prepared by `settle` with its block, suspended and not ended, as it was in a queue.
+        let farewell = unsafe { self.machine.resume_with_tls() };
+        let whose = Started::who_said(farewell);
+        // SAFETY: until it is in a queue or has been left to its waker it is ours.
+        let record = unsafe { whose.as_ref() };
+        let turn = match farewell.why() {
+            Switch::Parked => Turn::Parked,
+            Switch::Yielded => {
+                record.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+                Turn::Yielded
+            }
+            Switch::Ended => Turn::Ended(record.end()),
+        };
+        (whose, turn)
+    }
+
+    /// Prepares a roaming goroutine for its turn with `worker`.
+    ///
+    /// # Safety
+    /// It is suspended, and the caller's, who is on `worker`'s thread.
+    #[inline]
+    unsafe fn set_off(&self, worker: &'static Worker) {
         self.home_index.store(worker.index() | ROAMING, Ordering::Relaxed);
         self.kind.store(WaitKind::Running as u8, Ordering::Relaxed);
         let block = self.block.get().expect("it roams");
-        // SAFETY: suspended, and the caller's.
+        // SAFETY: the caller's promise.
         unsafe { block.take_along(worker) };
-        // SAFETY: prepared by `settle` with its block, suspended and not ended, as it was in a queue.
-        match unsafe { self.machine.resume_with_tls() } {
-            Switch::Parked => Turn::Parked,
-            Switch::Yielded => {
-                self.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
-                Turn::Yielded
-            }
-            Switch::Ended => Turn::Ended(self.end()),
-        }
+    }
+
+    /// Whose farewell it is.
+    #[inline]
+    fn who_said(farewell: Farewell) -> NonNull<Started> {
+        let record = ptr::with_exposed_provenance_mut(farewell.who());
+        NonNull::new(record).expect("a machine says whose it is")
     }
 
     /// Leaves a roaming goroutine that has just been suspended to its waker. False if that has been here
@@ -416,11 +443,47 @@ impl Started {
     }
 
     /// The same for a roaming one, which takes its panics along with its other thread-locals.
+    ///
+    /// One that parks goes over to the one that is to run next, if that roams too and nothing else has to be seen to: so
+    /// two that talk to each other load a thread pointer once for each message, and not twice. The one that
+    /// is arrived at then does what the loop does for who has left its stack.
     #[inline(never)]
     fn suspend_roaming(&self, how: Switch) {
         self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
-        // SAFETY: this is the goroutine itself, on its own stack.
-        unsafe { self.machine.suspend_with_tls(how) };
+        let farewell = Farewell::new(ptr::from_ref(self).expose_provenance(), how);
+        let next = if how == Switch::Parked { Started::successor() } else { None };
+        let heard = match next {
+            // SAFETY: this is the goroutine itself, on its own stack; and the other has been suspended here, like
+            // all that have started and stand in a queue, out of which it has been taken.
+            Some((next, worker)) => unsafe {
+                let next = next.as_ref();
+                next.set_off(worker);
+                self.machine.go_over(&next.machine, farewell)
+            },
+            // SAFETY: as above.
+            None => unsafe { self.machine.suspend_with_tls(farewell) },
+        };
+        if let Some(farewell) = heard {
+            debug_assert_eq!(farewell.why(), Switch::Parked);
+            Started::see_off(Started::who_said(farewell));
+        }
+    }
+
+    /// Who runs next on this worker, if it is a roaming goroutine and the loop need not be asked.
+    #[inline]
+    fn successor() -> Option<(NonNull<Started>, &'static Worker)> {
+        // Whoever runs here afterwards must not use it: it is this worker's.
+        let here = Here::get()?;
+        Some((here.successor()?, here.worker()))
+    }
+
+    /// Leaves a roaming goroutine that has just parked, and gone over to the calling one, to its waker.
+    #[inline]
+    fn see_off(parked: NonNull<Started>) {
+        // SAFETY: it is ours as long as its waker cannot have queued it.
+        if !unsafe { parked.as_ref() }.park_or_go_on() {
+            make_ready(parked);
+        }
     }
 
     /// The identity of the goroutine that runs here now.

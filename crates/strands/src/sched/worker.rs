@@ -109,6 +109,8 @@ struct Own {
     home: UnsafeCell<List<Started>>,
     next: Cell<Option<NonNull<Started>>>,
     in_a_row: Cell<u32>,
+    /// Taken out of the processor's next slot by a goroutine that parks, for the loop to run at once.
+    in_hand: Cell<Option<NonNull<Runnable>>>,
     tick: Cell<u32>,
     processor: Cell<Option<usize>>,
     searching: Cell<bool>,
@@ -150,6 +152,7 @@ impl Worker {
                 home: UnsafeCell::new(List::new()),
                 next: Cell::new(None),
                 in_a_row: Cell::new(0),
+                in_hand: Cell::new(None),
                 tick: Cell::new(0),
                 processor: Cell::new(None),
                 searching: Cell::new(false),

@@ -47,6 +47,47 @@ pub(crate) enum Switch {
     Ended = 2,
 }
 
+impl Switch {
+    #[inline]
+    fn from_word(word: usize) -> Switch {
+        match word {
+            0 => Switch::Parked,
+            1 => Switch::Yielded,
+            _ => Switch::Ended,
+        }
+    }
+}
+
+/// What a machine with thread-locals of its own says as it leaves its stack: why, and whose that is.
+///
+/// It may leave for its worker's loop, or go over to another such machine, which then hears it in the loop's place.
+///
+/// ```text
+///   { who: a multiple of 4, why: 2 bits }     0: nobody's; what the loop says to a machine
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Farewell(usize);
+
+impl Farewell {
+    const WHY: usize = 3;
+
+    #[inline]
+    pub(crate) fn new(who: usize, why: Switch) -> Farewell {
+        debug_assert!(who != 0 && who & Self::WHY == 0);
+        Farewell(who | why as usize)
+    }
+
+    #[inline]
+    pub(crate) fn who(self) -> usize {
+        self.0 & !Self::WHY
+    }
+
+    #[inline]
+    pub(crate) fn why(self) -> Switch {
+        Switch::from_word(self.0 & Self::WHY)
+    }
+}
+
 /// Where a machine begins. It must not unwind.
 pub(crate) type Entry = unsafe extern "C" fn(*mut ());
 
@@ -148,6 +189,14 @@ mod tests {
             let _ = program.resume();
         }
         x.iter().fold(0, |a: u64, b| a.rotate_left(9) ^ b)
+    }
+
+    #[test]
+    fn a_farewell_says_why_and_whose_it_is() {
+        for why in [Switch::Parked, Switch::Yielded, Switch::Ended] {
+            let farewell = Farewell::new(0x7fff_ffff_ffc0, why);
+            assert_eq!((farewell.who(), farewell.why()), (0x7fff_ffff_ffc0, why));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The switch by way of `corosensei`, where we have none of our own.
 
-use super::{Entry, Switch};
+use super::{Entry, Farewell, Switch};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
@@ -105,12 +105,17 @@ impl Machine {
     }
 
     /// Not here.
-    pub(crate) unsafe fn resume_with_tls(&self) -> Switch {
+    pub(crate) unsafe fn resume_with_tls(&self) -> Farewell {
         unreachable!("no machine has thread-locals of its own here");
     }
 
     /// Not here.
-    pub(crate) unsafe fn suspend_with_tls(&self, _: Switch) {
+    pub(crate) unsafe fn suspend_with_tls(&self, _: Farewell) -> Option<Farewell> {
+        unreachable!("no machine has thread-locals of its own here");
+    }
+
+    /// Not here.
+    pub(crate) unsafe fn go_over(&self, _: &Machine, _: Farewell) -> Option<Farewell> {
         unreachable!("no machine has thread-locals of its own here");
     }
 }

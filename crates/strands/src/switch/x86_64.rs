@@ -23,7 +23,7 @@
 //! | `own` | whoever may resume it | nobody: it is being written when it suspends |
 //! | `worker` | nobody | the machine |
 
-use super::{Entry, Switch};
+use super::{Entry, Farewell, Switch};
 use std::arch::{asm, naked_asm};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,9 @@ pub(crate) fn load_fs_by_system_call() {
     // Ordering: switches that see this late are those of machines made before; none are, see the caller.
     BY_SYSTEM_CALL.store(true, Ordering::Relaxed);
 }
+
+/// What whoever resumes a machine says to it.
+const NOBODY: usize = 0;
 
 /// Whether there can be machines with thread-locals of their own.
 pub(crate) const CAN_SWITCH_TLS: bool = cfg!(all(target_os = "linux", target_env = "gnu"));
@@ -76,23 +79,12 @@ unsafe extern "C" fn begin<const TLS: bool>(
     unsafe {
         entry(argument);
         if TLS {
-            (*machine).suspend_with_tls(Switch::Ended);
+            (*machine).suspend_with_tls(Farewell::new(argument.addr(), Switch::Ended));
         } else {
             (*machine).suspend(Switch::Ended);
         }
     }
     unreachable!("a machine that has ended was resumed");
-}
-
-impl Switch {
-    #[inline]
-    fn from_word(word: usize) -> Switch {
-        match word {
-            0 => Switch::Parked,
-            1 => Switch::Yielded,
-            _ => Switch::Ended,
-        }
-    }
 }
 
 impl Machine {
@@ -157,24 +149,42 @@ impl Machine {
         self.own.set(top);
     }
 
-    /// Runs a machine with thread-locals of its own until it suspends itself.
+    /// Runs a machine with thread-locals of its own until it suspends itself, or another does that it has gone over to:
+    /// the farewell says which.
     ///
     /// # Safety
-    /// As for [`resume`](Machine::resume); it was prepared with thread-locals.
+    /// As for [`resume`](Machine::resume); it was prepared with thread-locals. The argument of its entry, by which it
+    /// says whose it is in the end, is what [`Farewell::new`] takes.
     #[inline(always)]
-    pub(crate) unsafe fn resume_with_tls(&self) -> Switch {
+    pub(crate) unsafe fn resume_with_tls(&self) -> Farewell {
         // SAFETY: a suspended machine's pointer, prepared with thread-locals.
-        Switch::from_word(unsafe { exchange_with_tls(&self.worker, self.own.get(), 0) })
+        Farewell(unsafe { exchange_with_tls(&self.worker, self.own.get(), NOBODY) })
     }
 
-    /// Goes back to whoever resumed it, and to their thread-locals.
+    /// Goes back to whoever waits in [`resume_with_tls`](Machine::resume_with_tls), and to their thread-locals. When it
+    /// is resumed: what the machine said that has gone over to this one, if it was one.
     ///
     /// # Safety
     /// As for [`suspend`](Machine::suspend); it was resumed with thread-locals.
     #[inline(always)]
-    pub(crate) unsafe fn suspend_with_tls(&self, why: Switch) {
+    pub(crate) unsafe fn suspend_with_tls(&self, farewell: Farewell) -> Option<Farewell> {
         // SAFETY: we run, so the worker waits in `resume_with_tls`.
-        unsafe { exchange_with_tls(&self.own, self.worker.get(), why as usize) };
+        let word = unsafe { exchange_with_tls(&self.own, self.worker.get(), farewell.0) };
+        (word != NOBODY).then_some(Farewell(word))
+    }
+
+    /// Leaves for another machine instead, which then is the one that runs: half of the way over the loop.
+    ///
+    /// # Safety
+    /// As for [`suspend_with_tls`](Machine::suspend_with_tls); and `to` has suspended itself by that or by this,
+    /// and is the caller's to resume.
+    #[inline(always)]
+    pub(crate) unsafe fn go_over(&self, to: &Machine, farewell: Farewell) -> Option<Farewell> {
+        // Whoever resumed us waits for it now.
+        to.worker.set(self.worker.get());
+        // SAFETY: a suspended machine's pointer, with its thread-locals.
+        let word = unsafe { exchange_with_tls(&self.own, to.own.get(), farewell.0) };
+        (word != NOBODY).then_some(Farewell(word))
     }
 
     /// Runs it until it suspends itself.

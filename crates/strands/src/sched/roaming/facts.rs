@@ -6,7 +6,7 @@
 
 use super::super::here::Here;
 use super::block::Block;
-use crate::switch::{self, Machine, Switch};
+use crate::switch::{self, Farewell, Machine, Switch};
 use crate::sys;
 use crate::wait;
 use std::cell::Cell;
@@ -346,13 +346,14 @@ struct Trial {
 }
 
 unsafe extern "C" fn trial(trial: *mut ()) {
+    let who = trial.addr();
     // SAFETY: `try_it` passes one, and keeps it.
     let trial = unsafe { &*trial.cast_const().cast::<Trial>() };
     let is_ours = || thread_pointer() == trial.thread_pointer;
     let first = is_ours() && probe(7) == 0x5eed;
     sys::set_errno(5);
     // SAFETY: the machine itself.
-    unsafe { trial.machine.suspend_with_tls(Switch::Parked) };
+    unsafe { trial.machine.suspend_with_tls(Farewell::new(who, Switch::Parked)) };
     let second = is_ours() && probe(8) == 7 && sys::errno() == 5;
     // SAFETY: on the block that is to end.
     unsafe { super::block::end_thread(&*trial.facts) };
@@ -387,7 +388,7 @@ fn try_it(facts: &Facts, seen: Seen) -> Result<(), String> {
     }
     probe(1);
     // SAFETY: prepared.
-    let first = unsafe { of_trial.machine.resume_with_tls() };
+    let first = unsafe { of_trial.machine.resume_with_tls() }.why();
     let is_untouched = probe(1) == 1;
     let carried = Carried(&of_trial);
     let (tid, specific) = (facts.tid, facts.specific);
@@ -398,7 +399,7 @@ fn try_it(facts: &Facts, seen: Seen) -> Result<(), String> {
             probe(2);
             let there = look(tid, specific)?;
             // SAFETY: suspended, and nobody else has it.
-            let ended = unsafe { carried.0.machine.resume_with_tls() };
+            let ended = unsafe { carried.0.machine.resume_with_tls() }.why();
             Ok::<_, String>((there, ended, probe(2) == 2))
         });
         let other = other.map_err(|error| format!("a thread was refused: {error}"))?;

@@ -29,7 +29,8 @@
 //! 3. Of our own thread-locals, `wait::CURRENT` is set once in each block, and says for good who runs there. The one
 //!    by which a [`Here`](super::here::Here) is had is the *worker's*, and is written into the block at each turn.
 //!    A `Here` must therefore not outlive a suspension; none does, since none is held over user code or a park.
-//! 4. It is resumed by one worker at a time, and not before it is off its stack: see `stage`.
+//! 4. It is resumed by one worker at a time, and not before it is off its stack: see `stage`. One that parks may go over
+//!    to the next one without its worker's loop in between (`Started::suspend_roaming`); that one sees it off then.
 //! 5. Its block and its stack are neither freed nor given to another while it exists.
 //! 6. The end of a thread is made up for: destructors of thread-locals run on its stack, with its block.
 //!

@@ -48,7 +48,7 @@ impl Here {
         self.move_out();
     }
 
-    /// Runs a guest to its end.
+    /// Runs a guest to its end, or until it roams away.
     fn entertain(self, guest: Guest) {
         let is_hog = guest.held == Held::Hogged;
         // SAFETY: fresh, and ours to start: alive.

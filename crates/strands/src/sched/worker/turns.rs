@@ -5,6 +5,7 @@ use super::super::goroutine::{Goroutine, Runnable};
 use super::super::here::Here;
 use super::super::hosts::Guest;
 use super::super::idle::Assignment;
+use super::super::offenders::Held;
 use super::super::started::{Started, Turn};
 use super::super::timers::NEVER;
 use super::bump;
@@ -94,6 +95,9 @@ impl Here {
         {
             return Some(Task::Ready(next));
         }
+        if let Some(runnable) = self.own.in_hand.take() {
+            return Some(Task::of(runnable));
+        }
         if !nothing_arrived {
             self.take_in();
         }
@@ -163,6 +167,11 @@ impl Here {
         if self.runtime.processors[processor].queue().is_empty() {
             return None;
         }
+        if !tick.is_multiple_of(RING_EVERY)
+            && let Some(runnable) = self.take_processors_next(processor)
+        {
+            return Some(Task::of(runnable));
+        }
         let entered = self.enter()?;
         let queue = entered.queue();
         if tick.is_multiple_of(RING_EVERY)
@@ -173,6 +182,45 @@ impl Here {
         }
         // SAFETY: entered.
         unsafe { queue.pop() }.map(Task::of)
+    }
+
+    /// What is in the next slot of the processor, which was ours. There is no need to enter it for that. If it has been
+    /// taken away just now, this is a theft, and one goroutine starts without a processor.
+    #[inline]
+    fn take_processors_next(self, processor: usize) -> Option<NonNull<Runnable>> {
+        let processor = &self.runtime.processors[processor];
+        (processor.owner() == Some(self.index)).then(|| processor.queue().steal_next())?
+    }
+
+    /// The roaming goroutine that runs next, if there is one and nothing else comes before it. Asked by one that is
+    /// about to park: from here on the turn is the other's.
+    #[inline]
+    pub(in crate::sched) fn successor(self) -> Option<NonNull<Started>> {
+        let processor = self.own.processor.get()?;
+        let tick = self.own.tick.get().wrapping_add(1);
+        // SAFETY: `own` is this thread's, and nobody else holds a reference to the list.
+        let none_at_home = unsafe { &*self.own.home.get() }.front().is_none();
+        if tick.is_multiple_of(TIMERS_EVERY)
+            || tick.is_multiple_of(INJECTOR_EVERY)
+            || !self.inbox_is_empty()
+            || self.own.next.get().is_some()
+            || !none_at_home
+        {
+            return None;
+        }
+        let runnable = self.take_processors_next(processor)?;
+        match Task::of(runnable) {
+            Task::Ready(started) => {
+                self.own.tick.set(tick);
+                self.begin_turn(started);
+                Some(started)
+            }
+            // It has to be started by the loop, whose turn it is in a moment.
+            Task::Fresh(_) => {
+                self.own.in_hand.set(Some(runnable));
+                None
+            }
+        }
     }
 
     pub(super) fn pop_injector(self) -> Option<NonNull<Runnable>> {
@@ -268,14 +316,16 @@ impl Here {
         // SAFETY: as in `execute`.
         let record = unsafe { started.as_ref() };
         // SAFETY: out of all queues: ours to resume.
-        match unsafe { record.resume_roaming(self.worker()) } {
+        let (whose, turn) = unsafe { record.resume_roaming(self.worker()) };
+        match turn {
             // From the moment that it has parked it is its waker's, and perhaps runs elsewhere already.
             Turn::Parked => {
-                if !record.park_or_go_on() {
-                    self.ready_roaming(started);
+                // SAFETY: until then it is ours.
+                if !unsafe { whose.as_ref() }.park_or_go_on() {
+                    self.ready_roaming(whose);
                 }
             }
-            Turn::Yielded => self.requeue_roaming(started),
+            Turn::Yielded => self.requeue_roaming(whose),
             Turn::Paused(..) => unreachable!("no future roams"),
             Turn::Ended(slot) => {
                 bump(&self.ended);
@@ -305,12 +355,13 @@ impl Here {
     fn keep_well_behaved(self, goroutine: NonNull<Goroutine>) -> Option<NonNull<Goroutine>> {
         // SAFETY: fresh and just popped: alive.
         let fresh = unsafe { goroutine.as_ref() };
-        // One that roams has no siblings, wherever it is.
-        if self.is_host() || fresh.roams() {
+        if self.is_host() {
             return Some(goroutine);
         }
         let site = fresh.site();
         match self.runtime.offenders.find(site) {
+            // One that roams has no siblings that would wait for a hog: it has to be shared with like any other.
+            Some(Held::Hogged) if fresh.roams() => Some(goroutine),
             Some(held) => self.runtime.set_apart(site, Guest { goroutine, held }),
             None => Some(goroutine),
         }
