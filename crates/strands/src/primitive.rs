@@ -14,6 +14,26 @@ mod native {
     pub(crate) use std::hint;
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic};
 
+    /// Full barriers of which one side of a protocol has none to pay for, as the other sees to both. See
+    /// `sys::membarrier`.
+    pub(crate) mod lopsided {
+        /// The frequent side's: the compiler keeps the order.
+        #[inline(always)]
+        pub(crate) fn light() {
+            std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        }
+
+        /// Whether the rare side can have its barrier; if not, perhaps later.
+        pub(crate) fn is_ready() -> bool {
+            crate::sys::membarrier::is_ready()
+        }
+
+        /// The rare side's.
+        pub(crate) fn heavy() {
+            crate::sys::membarrier::everywhere();
+        }
+    }
+
     use crate::sys::futex;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
@@ -94,6 +114,24 @@ mod under_loom {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint;
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic};
+
+    /// loom has no barrier that one thread passes for all: here each side has its own. So what is checked is that
+    /// each side has one in the right place, and not that the one side's can be left to the other.
+    pub(crate) mod lopsided {
+        use loom::sync::atomic::{Ordering, fence};
+
+        pub(crate) fn light() {
+            fence(Ordering::SeqCst);
+        }
+
+        pub(crate) fn is_ready() -> bool {
+            true
+        }
+
+        pub(crate) fn heavy() {
+            fence(Ordering::SeqCst);
+        }
+    }
 
     use loom::sync::Condvar;
     use loom::sync::atomic::{AtomicU32, Ordering};

@@ -16,8 +16,8 @@ use strands::channel::{TryRecvError, bounded, unbounded};
 use strands::context::{
     self, Context, ContextError, RecvContextError, SendContextError, Signal, SignalReceived,
 };
-use strands::sync::{Mutex, RwLock, Semaphore, WaitGroup};
-use strands::{go, select};
+use strands::sync::{Condvar, Mutex, RwLock, Semaphore, WaitGroup};
+use strands::{go, select, yield_now};
 
 use ContextError::{Canceled, DeadlineExceeded};
 
@@ -208,6 +208,87 @@ fn locks_and_permits_are_waited_for_under_a_context() {
     group.done();
     assert_eq!(waiter.join().unwrap(), Ok(()));
     assert_eq!((group.wait_ctx(&root()), group.wait_ctx(&canceled())), (Ok(()), Err(Canceled)));
+}
+
+#[test]
+fn conditions_are_waited_for_under_a_context() {
+    let pair = Arc::new((Mutex::new(0), Condvar::new()));
+    let wait = |ctx: &Context, pair: &(Mutex<i32>, Condvar)| {
+        let (number, result) = pair.1.wait_ctx(pair.0.lock().unwrap(), ctx).unwrap();
+        assert!(pair.0.try_lock().is_err(), "the mutex is locked again");
+        (*number, result)
+    };
+    let other = Arc::clone(&pair);
+    ends_with_its_context(move |ctx| wait(ctx, &other).1.unwrap_err());
+    assert_eq!(wait(&canceled(), &pair), (0, Err(Canceled)));
+
+    let other = Arc::clone(&pair);
+    let waiter = go(move || {
+        let number = other.0.lock().unwrap();
+        let (number, result) =
+            other.1.wait_while_ctx(number, |number| *number < 2, &root()).unwrap();
+        (*number, result)
+    });
+    for _ in 0..2 {
+        *pair.0.lock().unwrap() += 1;
+        pair.1.notify_one();
+    }
+    assert_eq!(waiter.join().unwrap(), (2, Ok(())));
+    let (_number, result) =
+        pair.1.wait_while_ctx(pair.0.lock().unwrap(), |_| false, &canceled()).unwrap();
+    assert_eq!(result, Ok(()), "there was nothing to wait for");
+}
+
+/// Each notification is for one of two who wait, the other of whom is cancelled at the same time.
+#[test]
+fn a_cancelled_wait_takes_no_notification_from_others() {
+    for _ in 0..500 {
+        let pair = Arc::new((Mutex::new(false), Condvar::new()));
+        let (ctx, cancel) = context::with_cancel(&root());
+        let waiters = [ctx, root()].map(|ctx| {
+            let pair = Arc::clone(&pair);
+            go(move || {
+                let done = pair.0.lock().unwrap();
+                pair.1.wait_while_ctx(done, |done| !*done, &ctx).unwrap().1
+            })
+        });
+        yield_now();
+        let canceller = go(move || cancel.cancel());
+        *pair.0.lock().unwrap() = true;
+        // For one of them; and one who has got it in vain passes it on.
+        pair.1.notify_one();
+        canceller.join().unwrap();
+        let [cancelled, waiter] = waiters;
+        if cancelled.join().unwrap().is_ok() {
+            pair.1.notify_one();
+        }
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    }
+}
+
+#[test]
+fn a_wait_under_a_context_tells_of_poison() {
+    let pair = Arc::new((Mutex::new(()), Condvar::new()));
+    let other = Arc::clone(&pair);
+    let (locked, is_locked) = bounded(1);
+    let waiter = go(move || {
+        let guard = other.0.lock().unwrap();
+        locked.send(()).unwrap();
+        other.1.wait_ctx(guard, &root()).unwrap_err().into_inner().1
+    });
+    is_locked.recv().unwrap();
+    let culprit = Arc::clone(&pair);
+    go(move || {
+        let _guard = culprit.0.lock().unwrap();
+        panic!("a panic that is meant");
+    })
+    .join()
+    .unwrap_err();
+    while !waiter.is_finished() {
+        pair.1.notify_all();
+        yield_now();
+    }
+    assert_eq!(waiter.join().unwrap(), Ok(()));
 }
 
 #[test]
@@ -487,7 +568,7 @@ fn no_child_misses_the_cancellation_of_its_parent() {
                             made.fetch_add(1, Ordering::Relaxed);
                             left -= usize::from(top.err().is_some());
                             if kept.len() % 64 == 0 {
-                                strands::yield_now();
+                                yield_now();
                             }
                         }
                         for (child, keep, grandchild, keep_too) in kept {
@@ -515,7 +596,7 @@ fn nobody_who_asks_for_done_at_the_last_moment_waits_for_ever() {
             let (ctx, go_ahead) = (ctx.clone(), Arc::clone(&go_ahead));
             go(move || {
                 while !go_ahead.load(Ordering::Acquire) {
-                    strands::yield_now();
+                    yield_now();
                 }
                 ctx.done().recv().unwrap_err()
             })

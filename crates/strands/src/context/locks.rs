@@ -2,8 +2,9 @@
 
 use super::{Context, ContextError};
 use crate::sync::{
-    AcquireError, LockResult, Mutex, MutexGuard, Permit, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    Semaphore, TryAcquireError, TryLockError, TryLockResult, WaitGroup,
+    AcquireError, Condvar, LockResult, Mutex, MutexGuard, Permit, PoisonError, RwLock,
+    RwLockReadGuard, RwLockWriteGuard, Semaphore, TryAcquireError, TryLockError, TryLockResult,
+    WaitGroup,
 };
 use std::future::Future;
 
@@ -114,6 +115,72 @@ impl Semaphore {
             Err(TryAcquireError::Closed) => Ok(Err(AcquireError)),
             Err(TryAcquireError::NoPermits) => context.run(self.acquire_many_async(n)),
         }
+    }
+}
+
+/// What a wait at a condition variable under a context comes to: the guard, and how the wait has ended.
+type Waited<'a, T> = LockResult<(MutexGuard<'a, T>, Result<(), ContextError>)>;
+
+impl Condvar {
+    /// As [`wait`](Condvar::wait), unless the context is done before a notification comes. The result that comes with the
+    /// guard says which it was.
+    ///
+    /// If the context is done from the start, the mutex is not unlocked. A notification that comes when
+    /// it is too late goes to another who waits, if there is one. It takes as long as it takes to lock the mutex
+    /// again, whatever the context says.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// The mutex is poisoned when it is locked again. The error has the guard and the result.
+    pub fn wait_ctx<'a, T>(&self, guard: MutexGuard<'a, T>, context: &Context) -> Waited<'a, T> {
+        match self.wait_by(guard, |notice| context.run(notice)) {
+            (Ok(guard), result) => Ok((guard, result)),
+            (Err(error), result) => Err(PoisonError::new((error.into_inner(), result))),
+        }
+    }
+
+    /// Waits as long as the condition holds, unless the context is done before. The result says that it is only if the
+    /// condition still held then.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// As [`wait_ctx`](Condvar::wait_ctx).
+    ///
+    /// # Panics
+    /// If the condition does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strands::context::{self, ContextError};
+    /// use strands::sync::{Condvar, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(false), Condvar::new());
+    /// let (ctx, _cancel) = context::with_timeout(&context::background(), Duration::from_millis(1));
+    /// let ready = ready.lock().unwrap();
+    /// let (ready, result) = changed.wait_while_ctx(ready, |ready| !*ready, &ctx).unwrap();
+    /// assert_eq!((*ready, result), (false, Err(ContextError::DeadlineExceeded)));
+    /// ```
+    pub fn wait_while_ctx<'a, T, F>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: F,
+        context: &Context,
+    ) -> Waited<'a, T>
+    where
+        F: FnMut(&mut T) -> bool,
+    {
+        let mut result = Ok(());
+        while condition(&mut *guard) {
+            if result.is_err() {
+                return Ok((guard, result));
+            }
+            (guard, result) = self.wait_ctx(guard, context)?;
+        }
+        Ok((guard, Ok(())))
     }
 }
 

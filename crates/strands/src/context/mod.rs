@@ -37,6 +37,8 @@
 //! |---|---|
 //! | a message, room for one | [`rx.recv_ctx(&ctx)`](crate::channel::Receiver::recv_ctx), [`tx.send_ctx(message, &ctx)`](crate::channel::Sender::send_ctx) |
 //! | a lock, a permit | [`lock_ctx`](crate::sync::Mutex::lock_ctx), [`read_ctx`](crate::sync::RwLock::read_ctx), [`write_ctx`](crate::sync::RwLock::write_ctx), [`acquire_ctx`](crate::sync::Semaphore::acquire_ctx) |
+//! | a condition | [`wait_ctx`](crate::sync::Condvar::wait_ctx), [`wait_while_ctx`](crate::sync::Condvar::wait_while_ctx) |
+//! | a group's end | [`wait_ctx`](crate::sync::WaitGroup::wait_ctx) |
 //! | a goroutine's end | [`handle.join_ctx(&ctx)`](crate::JoinHandle::join_ctx) |
 //! | time to pass | [`ctx.sleep(time)`](Context::sleep) |
 //! | several things | `select! { recv(ctx.done()) -> _ => …, … }` |

@@ -8,15 +8,11 @@ use super::started::Started;
 use super::worker::Worker;
 use crate::config::PanicPolicy;
 use crate::stack::Class;
-use crate::wait;
+use crate::wait::{self, Seat};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr;
-
-thread_local! {
-    static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
-}
 
 /// The worker whose thread this is.
 #[derive(Clone, Copy)]
@@ -30,8 +26,9 @@ impl Here {
     #[inline(never)]
     pub(crate) fn get() -> Option<Here> {
         // In a thread-local's destructor the cell may be read still: it has none of its own.
-        let worker = WORKER.get();
-        // SAFETY: workers live for good, and the pointer was put there by the worker's own thread.
+        let worker = wait::seat_pointer().cast::<Worker>();
+        // SAFETY: only this scheduler has seats, the first fields of its workers; workers live for good, and the
+        // pointer, which is to the whole worker, was put there by the worker's own thread.
         unsafe { worker.as_ref() }.map(|worker| Here { worker, _not_send: PhantomData })
     }
 
@@ -48,20 +45,22 @@ impl Here {
     }
 
     /// Where the thread-local is that says so, of the thread that asks.
-    pub(super) fn place() -> *const Cell<*const Worker> {
-        WORKER.with(ptr::from_ref)
+    pub(super) fn place() -> *const Cell<*const Seat> {
+        wait::seat_place()
     }
 
     /// Makes this thread the worker's.
     pub(super) fn take_seat(worker: &'static Worker) -> Here {
-        debug_assert!(WORKER.get().is_null(), "a thread is one worker's");
-        WORKER.set(worker);
+        debug_assert!(wait::seat_pointer().is_null(), "a thread is one worker's");
+        // SAFETY: workers live for good; and who is given one to live as is its only thread until it has left.
+        unsafe { wait::take_seat(ptr::from_ref(worker).cast()) };
         Here { worker, _not_send: PhantomData }
     }
 
     /// The thread is nobody's any more, and is about to end.
     pub(super) fn leave(self) {
-        WORKER.set(ptr::null());
+        // SAFETY: none.
+        unsafe { wait::take_seat(ptr::null()) };
         wait::set_current(ptr::null());
     }
 

@@ -18,7 +18,7 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `own` | the worker's thread only, by way of a [`Here`]: its loop, and its goroutines while they run |
+//! | `own`, `seat` | the worker's thread only, by way of a [`Here`]: its loop, and its goroutines while they run |
 //! | `inbox`, `gifts`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
@@ -42,6 +42,7 @@ use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
 use crate::sys::epoll::Events;
+use crate::wait::Seat;
 use courtesy::Courtesy;
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
@@ -54,7 +55,11 @@ use std::time::Duration;
 
 /// How many ids a worker takes at a time.
 const IDS: u64 = 128;
+
+#[repr(C)]
 pub(crate) struct Worker {
+    /// First of all, for the seam knows its thread by it.
+    seat: CachePadded<Seat>,
     index: usize,
     runtime: &'static Runtime,
     inbox: CachePadded<Inbox<Started>>,
@@ -89,7 +94,7 @@ struct TurnMark {
     record: AtomicPtr<Started>,
 }
 
-// SAFETY: `own` is reached through a `Here` only, which exists on one thread.
+// SAFETY: `own` is reached through a `Here` only, which exists on one thread; `seat` through `wait::seat`, on the same.
 unsafe impl Sync for Worker {}
 // SAFETY: as above; a worker's record passes from thread to thread only when it is reused, by a spawn.
 unsafe impl Send for Worker {}
@@ -125,9 +130,17 @@ struct Own {
     random: Cell<u64>,
 }
 
+const _: () = assert!(std::mem::offset_of!(Worker, seat) == 0, "a seat leads to its worker");
+
+/// How many workers there usually are: one for each processor, and some more whose goroutines hold their threads.
+fn usual_workers(processors: usize) -> usize {
+    (2 * processors).clamp(8, 128)
+}
+
 impl Worker {
     pub(super) fn new(index: usize, runtime: &'static Runtime) -> Worker {
         Worker {
+            seat: CachePadded::new(Seat::new(usual_workers(runtime.settings.processors))),
             index,
             runtime,
             inbox: CachePadded::new(Inbox::new()),

@@ -1,9 +1,12 @@
 //! [`Condvar`]: std's, for goroutines and threads. Who waits where is `raw`'s.
 
-use super::raw::RawCondvar;
+use super::raw::{Notice, RawCondvar, RawMutex};
 use super::{LockResult, MutexGuard, PoisonError};
+use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 /// Waits, with a [`Mutex`](super::Mutex) unlocked meanwhile, until somebody says that what it guards may have
@@ -27,31 +30,10 @@ use std::time::{Duration, Instant};
 /// assert!(*ready);
 /// ```
 ///
-/// # Waiting that ends with a context
-///
-/// As in Go: have the context notify all when it is done, and look at it in the condition.
-///
-/// ```
-/// use std::time::Duration;
-/// use strands::context;
-/// use strands::sync::{Arc, Condvar, Mutex};
-///
-/// let pair = Arc::new((Mutex::new(false), Condvar::new()));
-/// let (ctx, _cancel) = context::with_timeout(&context::background(), Duration::from_millis(1));
-/// let other = Arc::clone(&pair);
-/// context::after_func(&ctx, move || {
-///     // Locked, so that it does not come between the look at the context and the sleep.
-///     drop(other.0.lock());
-///     other.1.notify_all();
-/// });
-/// let ready = pair.0.lock().unwrap();
-/// let ready = pair.1.wait_while(ready, |ready| !*ready && ctx.err().is_none()).unwrap();
-/// assert!(!*ready && ctx.err().is_some());
-/// ```
-///
 /// # Differences from std
 ///
-/// It may be used with several mutexes, one after another or at the same time.
+/// It may be used with several mutexes, one after another or at the same time. [`wait_ctx`](Condvar::wait_ctx) and
+/// [`wait_while_ctx`](Condvar::wait_while_ctx) end with a context.
 pub struct Condvar {
     raw: RawCondvar,
 }
@@ -172,6 +154,34 @@ impl Condvar {
         // SAFETY: the guard owns the lock, and does again when this returns; it is not used meanwhile.
         let in_time = unsafe { self.raw.wait(mutex, deadline) };
         (poison.wrap(guard), in_time)
+    }
+
+    /// Waits by a future that is ready once it was notified, and that unlocks the mutex when it is polled. When `wait`
+    /// returns, be it that the future is ready or not, the mutex is locked again.
+    pub(crate) fn wait_by<'a, T, R>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        wait: impl FnOnce(Pin<&mut dyn Future<Output = ()>>) -> R,
+    ) -> (LockResult<MutexGuard<'a, T>>, R) {
+        /// Also if `wait` panics: the guard, which goes last, unlocks.
+        struct LockAgain<'a> {
+            mutex: &'a RawMutex,
+            unlocked: &'a Cell<bool>,
+        }
+        impl Drop for LockAgain<'_> {
+            fn drop(&mut self) {
+                if self.unlocked.get() {
+                    self.mutex.lock();
+                }
+            }
+        }
+        let (mutex, poison) = guard.parts();
+        let unlocked = Cell::new(false);
+        let again = LockAgain { mutex, unlocked: &unlocked };
+        // SAFETY: the guard owns the mutex, and is not used before that is so again.
+        let result = wait(pin!(unsafe { Notice::new(&self.raw, mutex, &unlocked) }));
+        drop(again);
+        (poison.wrap(guard), result)
     }
 
     /// Wakes one who waits; if nobody does, nothing happens, now or later. Never blocks.

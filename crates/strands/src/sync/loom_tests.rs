@@ -8,10 +8,11 @@
 //! Of each model all orders are explored in which up to three switches come at a time when the thread could
 //! have gone on.
 
-use super::raw::{Locking, RawCondvar, RawMutex, RawRwLock, Reading, Writing};
+use super::raw::{Locking, Notice, RawCondvar, RawMutex, RawRwLock, Reading, Writing};
 use super::{Barrier, Once, Semaphore};
 use crate::primitive::{Arc, UnsafeCell};
 use loom::thread;
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
@@ -121,6 +122,9 @@ macro_rules! drive {
         }
     }};
 }
+
+// Below the macro, which it uses.
+mod lanes;
 
 /// Enough for whatever there is to wait for.
 const TO_THE_END: usize = 100;
@@ -415,6 +419,44 @@ fn who_waits_at_a_condvar_is_notified_with_all_others() {
 #[test]
 fn a_deadline_at_a_condvar_takes_nothing_from_others() {
     two_wait(RawCondvar::notify_one, 2, passed());
+}
+
+/// One who leaves when it has just been notified passes it on.
+#[test]
+fn a_dropped_wait_at_a_condvar_takes_nothing_from_others() {
+    model(3, || {
+        let shared = Arc::new((Guarded::new(RawMutex::new()), RawCondvar::new()));
+        let leaving = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (tokens, condvar) = &*shared;
+                tokens.lock.lock();
+                let unlocked = Cell::new(false);
+                // SAFETY: ours.
+                assert!(!drive!(unsafe { Notice::new(condvar, &tokens.lock, &unlocked) }, 1));
+                assert!(unlocked.get());
+            })
+        };
+        let waiting = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (tokens, condvar) = &*shared;
+                tokens.lock.lock();
+                while tokens.read() == 0 {
+                    // SAFETY: ours.
+                    unsafe { condvar.wait(&tokens.lock, None) };
+                }
+                // SAFETY: ours.
+                unsafe { tokens.lock.unlock() };
+            })
+        };
+        let (tokens, condvar) = &*shared;
+        tokens.lock.lock();
+        tokens.leave_after_adding();
+        condvar.notify_one();
+        leaving.join().unwrap();
+        waiting.join().unwrap();
+    });
 }
 
 #[test]

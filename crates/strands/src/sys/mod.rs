@@ -7,6 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod mem;
+pub(crate) mod membarrier;
 pub(crate) mod notify;
 pub(crate) mod pipe;
 pub(crate) mod probe;

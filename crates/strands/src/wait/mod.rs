@@ -35,12 +35,16 @@ mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod reason;
+mod seat;
 #[cfg(not(loom))]
 mod signal;
 mod thread;
 
 pub(crate) use lock::{ShortLock, ShortLockGuard};
 pub(crate) use reason::{Reason, WaitKind};
+#[cfg(not(loom))]
+pub(crate) use seat::seat_place;
+pub(crate) use seat::{Seat, seat, seat_pointer, take_seat};
 #[cfg(not(loom))]
 pub(crate) use signal::Signal;
 #[cfg(not(loom))]

@@ -17,6 +17,7 @@
 #[cfg(not(loom))]
 mod api;
 mod condvar;
+mod lanes;
 mod mutex;
 mod rwlock;
 
@@ -28,6 +29,6 @@ pub use api::{
 pub use mutex::RawMutex;
 pub use rwlock::RawRwLock;
 
-pub(super) use condvar::RawCondvar;
+pub(super) use condvar::{Notice, RawCondvar};
 pub(super) use mutex::Locking;
 pub(super) use rwlock::{Reading, Writing};

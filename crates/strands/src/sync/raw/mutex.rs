@@ -72,9 +72,9 @@ const PATIENCE: Duration = Duration::ZERO;
 /// all. More looks, closer together, take the byte's cache line away from those who are using it; fewer have
 /// threads sleep that need not; and all are in vain when the owner waits for something with the lock in hand.
 #[cfg(not(loom))]
-pub(super) const LOOKS: u32 = 3;
+const LOOKS: u32 = 3;
 #[cfg(loom)]
-pub(super) const LOOKS: u32 = 1;
+const LOOKS: u32 = 1;
 const FIRST_PAUSES: u32 = if cfg!(loom) { 0 } else { 4 };
 
 /// Gives the owner time, after look number `look`.

@@ -24,23 +24,61 @@
 //! come and find a writer, the count is too high for a moment. To the writer they are like readers that leave at
 //! once, and one that tries to write may be turned away on their account.
 //!
+//! # Where readers are counted
+//!
+//! In the lock's own word, at first. That makes two atomic operations a read, on a cache line that all readers pull
+//! to and fro. A lock that turns out to be read often opens its [`Lanes`], where each thread counts on its own. There,
+//! coming costs one atomic operation, which nobody else is in the way of, and leaving none:
+//!
+//! ```text
+//!   a reader comes       lane + 1; full barrier; there is no WRITER? then it reads
+//!   a writer comes       set WRITER; full barrier; all counts add up to 0? then it writes
+//!
+//!   a reader leaves      lane - 1; (nothing)   ; AWAITED or CLOSED is set? then it looks closer
+//!   a writer waits       set AWAITED and CLOSED; barrier in *all threads*; the sum is 0? if not, it parks
+//! ```
+//!
+//! *Coming* is the usual bargain: whoever is second sees the other, so they are never both in. *Leaving* is lopsided:
+//! the writer sees to both barriers, by a system call (`primitive::lopsided`). The barrier falls somewhere in
+//! each reader's course. A reader that has counted itself out before it is seen by the writer, who adds up after it; one
+//! that counts itself out later looks later, too, and sees `AWAITED`. But the call takes microseconds and
+//! interrupts everybody. So a writer that has had to make it leaves the lanes `CLOSED`: readers keep to the word, and
+//! further writers need no such barrier, until the lock has been read often again.
+//!
+//! A reader that is under way when the lanes are closed: either the barrier of the writer that has closed them is
+//! behind its count, which every writer since then has seen; or it sees `CLOSED` after its count (the lanes are
+//! opened only when there is no `WRITER`: if they have been opened meanwhile, that writer is gone, and so is any who
+//! relied on their being closed). Then it makes up for the barrier, and looks again. With a barrier on both sides,
+//! it sees `AWAITED`, or the writer sees its count.
+//!
+//! **The sum is never too low.** A reader comes at one count and may leave at another, so each of them means
+//! nothing alone. But once `WRITER` is set, and the barrier is passed, all who read have been added in what the writer
+//! will find, and no more come. From there on the counts only lose those who leave, and gain and lose again, in this order
+//! and in one place, those who come in vain. So a writer that adds up counts while they change may find too many,
+//! whom it then waits for and who will look closer as they leave. It cannot find too few.
+//!
 //! # The word
 //!
 //! | bits | meaning | changed by |
 //! |---|---|---|
-//! | the lowest, `READERS` | how many read | anyone |
+//! | `CLOSED` | who reads is counted in this word | set by a writer that waits; cleared by a reader, if there is no `WRITER` |
 //! | `HELD_BACK` | readers are in line | under the short lock |
 //! | `WRITER` | a writer writes, or waits for the readers to leave | the owner of `writers` |
+//! | `AWAITED` | it waits in line for that | the owner of `writers` |
+//! | the others, in units of `ONE` | how many read, together with the lanes; wraps | anyone |
 //!
 //! **No wake-up is lost.** A reader that joins has seen `WRITER` when it set `HELD_BACK`, in one step under the
-//! short lock; the writer clears `WRITER` by a step that sees `HELD_BACK`, or under the short lock. The last
-//! reader and the writer of W4 both look at the count under the short lock: whoever is second sees the other.
+//! short lock; the writer clears `WRITER` by a step that sees `HELD_BACK`, or under the short lock. A writer sets
+//! `AWAITED` before it adds the counts up for the last time, under the short lock; whoever leaves and is not in that
+//! sum sees `AWAITED`, and adds them up under the short lock, too. Of two that do the second finds both gone.
 
 use super::super::line::{Line, Place, Wakes};
 use super::RawMutex;
-use super::mutex::{LOOKS, Locking, pause};
-use crate::primitive::atomic::{AtomicUsize, Ordering};
-use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind};
+use super::lanes::{Lane, Lanes, in_order};
+use super::mutex::{Locking, pause};
+use crate::primitive::atomic::{AtomicUsize, Ordering, fence};
+use crate::primitive::lopsided;
+use crate::wait::{self, FIRST_FREE, Reason, Seat, ShortLock, TIMED_OUT, Token, WaitKind};
 use std::fmt;
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -48,9 +86,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-const WRITER: usize = 1 << (usize::BITS - 1);
-const HELD_BACK: usize = 1 << (usize::BITS - 2);
-const READERS: usize = HELD_BACK - 1;
+const CLOSED: usize = 1;
+const HELD_BACK: usize = 2;
+const WRITER: usize = 4;
+const AWAITED: usize = 8;
+const ONE: usize = 16;
+/// Not a count.
+const FLAGS: usize = ONE - 1;
+
+/// Looks before waiting: about two microseconds in all.
+#[cfg(not(loom))]
+const PATIENT_LOOKS: u32 = 6;
+#[cfg(loom)]
+const PATIENT_LOOKS: u32 = 1;
 
 /// You read: you have been counted. Or you write: the readers have left.
 const ADMITTED: Token = FIRST_FREE;
@@ -63,6 +111,7 @@ const ADMITTED: Token = FIRST_FREE;
 /// Blocks: the goroutine, or else the thread.
 pub struct RawRwLock {
     state: AtomicUsize,
+    lanes: Lanes,
     writers: RawMutex,
     waiting: ShortLock<Waiting>,
 }
@@ -81,7 +130,8 @@ impl RawRwLock {
     const_unless_loom! {
         pub(in crate::sync) fn new() -> RawRwLock {
             RawRwLock {
-                state: AtomicUsize::new(0),
+                state: AtomicUsize::new(CLOSED),
+                lanes: Lanes::none(),
                 writers: RawMutex::new(),
                 waiting: ShortLock::new(Waiting { readers: Line::new(), writer: Line::new() }),
             }
@@ -107,21 +157,55 @@ impl RawRwLock {
         self.state.load(Ordering::Relaxed) & WRITER == 0 && self.count_in()
     }
 
-    /// R1. The count cannot run over: 2⁶² guards would have to be leaked, one at a time.
+    /// R1.
     #[inline]
     fn count_in(&self) -> bool {
-        // Ordering: Acquire pairs with the Release of the last writer.
-        let may_read = self.state.fetch_add(1, Ordering::Acquire) & WRITER == 0;
-        if !may_read {
-            self.count_out_again();
+        if self.state.load(Ordering::Relaxed) & (CLOSED | WRITER) == 0
+            && let Some(lane) = self.lanes.mine()
+        {
+            lane.count_in();
+            // Ordering: SeqCst, see `Lane::count_in`; with it Acquire, which pairs with the Release of the last writer.
+            let may_read = self.state.load(Ordering::SeqCst) & WRITER == 0;
+            if !may_read {
+                self.leave_lane(&lane);
+            }
+            return may_read;
         }
-        may_read
+        self.count_in_here()
     }
 
+    /// In the word. The count cannot run over: 2⁵⁹ guards would have to be leaked, one at a time.
+    #[inline]
+    fn count_in_here(&self) -> bool {
+        // Ordering: Acquire pairs with the Release of the last writer.
+        let before = self.state.fetch_add(ONE, Ordering::Acquire);
+        if before & WRITER != 0 {
+            self.leave_here();
+            return false;
+        }
+        if let Some(seat) = wait::seat()
+            && seat.is_often_at(std::ptr::from_ref(self).addr())
+        {
+            self.open_lanes(seat);
+        }
+        true
+    }
+
+    /// Has readers count themselves in the lanes from now on, if that can be.
     #[cold]
-    fn count_out_again(&self) {
-        // SAFETY: counted in just now, by the same caller, who has used nothing.
-        unsafe { self.unlock_read() };
+    fn open_lanes(&self, seat: &Seat) {
+        if !lopsided::is_ready() || !self.lanes.make(seat) {
+            return;
+        }
+        let mut seen = self.state.load(Ordering::Relaxed);
+        // Not while there is a writer: it may rely on their being closed.
+        while seen & CLOSED != 0 && seen & WRITER == 0 {
+            // Ordering: Release pairs with the Acquire of the writer that finds them open: it finds them.
+            match self.replace(seen, seen & !CLOSED, Ordering::Release) {
+                Ok(()) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// False: the deadline has passed.
@@ -132,7 +216,7 @@ impl RawRwLock {
 
     #[cold]
     fn read_slow(&self, deadline: Option<Instant>) -> bool {
-        for look in 0..LOOKS {
+        for look in 0..PATIENT_LOOKS {
             pause(look);
             if self.try_read() {
                 return true;
@@ -160,7 +244,7 @@ impl RawRwLock {
         loop {
             let free = seen & WRITER == 0;
             // There may be readers in line all the same, who are being let go: they are not in our way.
-            let to = if free { seen + 1 } else { seen | HELD_BACK };
+            let to = if free { seen.wrapping_add(ONE) } else { seen | HELD_BACK };
             // Ordering: as in `try_read`.
             match self.replace(seen, to, Ordering::Acquire) {
                 Ok(()) if free => return true,
@@ -189,9 +273,40 @@ impl RawRwLock {
     /// The caller has been counted in, and no longer uses what the lock guards.
     #[inline]
     pub(in crate::sync) unsafe fn unlock_read(&self) {
+        if self.state.load(Ordering::Relaxed) & CLOSED == 0
+            && let Some(lane) = self.lanes.mine()
+        {
+            self.leave_lane(&lane);
+        } else {
+            self.leave_here();
+        }
+    }
+
+    // Who has come in vain leaves where it came: see "The sum is never too low".
+
+    #[inline]
+    fn leave_lane(&self, lane: &Lane<'_>) {
+        lane.count_out();
+        lopsided::light();
+        if self.state.load(Ordering::Relaxed) & (AWAITED | CLOSED) != 0 {
+            self.look_closer();
+        }
+    }
+
+    #[inline]
+    fn leave_here(&self) {
         // Ordering: Release pairs with the Acquire of the writer that finds no reader, W3 and W4.
-        let before = self.state.fetch_sub(1, Ordering::Release);
-        if before & !HELD_BACK == WRITER | 1 {
+        if self.state.fetch_sub(ONE, Ordering::Release) & AWAITED != 0 {
+            self.wake_writer();
+        }
+    }
+
+    /// For one that has counted itself out in a lane, and has seen that this may have to be known.
+    #[cold]
+    fn look_closer(&self) {
+        // Partner: `insist`, where the lanes have been closed before and nobody has seen to our barrier.
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & AWAITED != 0 {
             self.wake_writer();
         }
     }
@@ -201,9 +316,8 @@ impl RawRwLock {
         let wake = {
             let mut waiting = self.waiting.lock();
             // The writer we have seen may have given up, and another may wait for other readers.
-            // Ordering: Acquire: all readers are ordered before the writer, by way of us.
-            let alone = self.state.load(Ordering::Acquire) & !HELD_BACK == WRITER;
-            if alone { waiting.writer.claim_first(ADMITTED) } else { None }
+            // All readers are ordered before the writer, by way of us.
+            if self.no_reader_is_left() { waiting.writer.claim_first(ADMITTED) } else { None }
         };
         drop(wake);
     }
@@ -213,17 +327,26 @@ impl RawRwLock {
     /// Takes the lock if nobody has it.
     #[inline]
     pub(in crate::sync) fn try_write(&self) -> bool {
-        if self.state.load(Ordering::Relaxed) != 0 || !self.writers.try_lock() {
+        let seen = self.state.load(Ordering::Relaxed);
+        if seen & WRITER != 0 || self.readers(seen) != 0 || !self.writers.try_lock() {
             return false;
         }
-        // Ordering: Acquire pairs with the Release of the readers; `writers` orders us after writers.
+        // Ordering: Acquire pairs with the Release of the readers; `writers` orders us after writers. SeqCst as in
+        // `hold_readers_back`.
         let taken =
-            self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        if !taken {
+            self.state.compare_exchange(seen, seen | WRITER, Ordering::SeqCst, Ordering::Relaxed);
+        if taken.is_err() {
             // SAFETY: locked just now.
             unsafe { self.writers.unlock() };
+            return false;
         }
-        taken
+        in_order();
+        let alone = self.readers(seen) == 0;
+        if !alone {
+            // SAFETY: `WRITER` is ours, and we have used nothing.
+            unsafe { self.unlock_write() };
+        }
+        alone
     }
 
     /// False: the deadline has passed.
@@ -238,23 +361,43 @@ impl RawRwLock {
     /// W2 and W3. True: there is no reader.
     #[inline]
     fn hold_readers_back(&self) -> bool {
-        // Ordering: as in `try_write`.
-        self.state.fetch_or(WRITER, Ordering::Acquire) & READERS == 0
+        // Ordering: Acquire pairs with the Release of the readers that were counted in the word. SeqCst: see
+        // `Lane::count_in`.
+        let before = self.state.fetch_or(WRITER, Ordering::SeqCst);
+        in_order();
+        self.readers(before) == 0
+    }
+
+    /// How many read, in units of `ONE`, given the word.
+    #[inline]
+    fn readers(&self, state: usize) -> usize {
+        (state & !FLAGS).wrapping_add(self.lanes.sum().wrapping_mul(ONE))
     }
 
     fn no_reader_is_left(&self) -> bool {
-        // Ordering: Acquire pairs with the Release of the readers.
-        self.state.load(Ordering::Acquire) & READERS == 0
+        // Ordering: Acquire pairs with the Release of the readers; SeqCst for the sake of `insist`.
+        self.readers(self.state.load(Ordering::SeqCst)) == 0
+    }
+
+    /// Tells those who read that somebody waits for them: whoever is not seen to have left, from here on, will look.
+    fn insist(&self) {
+        let before = self.state.fetch_or(AWAITED | CLOSED, Ordering::SeqCst);
+        if before & CLOSED == 0 {
+            lopsided::heavy();
+        } else {
+            in_order();
+        }
     }
 
     #[cold]
     fn wait_for_readers(&self, deadline: Option<Instant>) -> bool {
-        for look in 0..LOOKS {
+        for look in 0..PATIENT_LOOKS {
             pause(look);
             if self.no_reader_is_left() {
                 return true;
             }
         }
+        self.insist();
         let place = Place::until(deadline);
         // SAFETY: the place stays in this frame until it was claimed and woken, or is taken out below.
         if unsafe { self.write_or_join(&place) } {
@@ -269,7 +412,7 @@ impl RawRwLock {
         token != TIMED_OUT
     }
 
-    /// W4. True: there is no reader any more.
+    /// W4, after `insist`. True: there is no reader any more.
     ///
     /// # Safety
     /// As for [`Line::join`].
@@ -290,10 +433,15 @@ impl RawRwLock {
     /// guards.
     #[inline]
     pub(in crate::sync) unsafe fn unlock_write(&self) {
+        let seen = self.state.load(Ordering::Relaxed);
+        let free = seen & !(WRITER | AWAITED);
         // Ordering: Release pairs with the Acquire of whoever comes next.
-        let untouched =
-            self.state.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok();
-        if !untouched {
+        let nobody_waits = seen & HELD_BACK == 0
+            && self
+                .state
+                .compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed)
+                .is_ok();
+        if !nobody_waits {
             self.admit_readers(0);
         }
         // SAFETY: who has set `WRITER` owns it.
@@ -314,7 +462,7 @@ impl RawRwLock {
     /// not in the first batch stay in line with nothing in their way: newcomers do not join them any more.
     #[cold]
     fn admit_readers(&self, more: usize) {
-        self.state.fetch_add(more, Ordering::Relaxed);
+        self.state.fetch_add(more * ONE, Ordering::Relaxed);
         let mut first = true;
         loop {
             let mut wakes = Wakes::new();
@@ -322,11 +470,11 @@ impl RawRwLock {
                 let mut waiting = self.waiting.lock();
                 if mem::take(&mut first) {
                     // Ordering: Release, as in `unlock_write`.
-                    self.state.fetch_and(!(WRITER | HELD_BACK), Ordering::Release);
+                    self.state.fetch_and(!(WRITER | AWAITED | HELD_BACK), Ordering::Release);
                 }
                 while !wakes.is_full() && !waiting.readers.is_empty() {
                     // Counted before the finish: from then on a thread may go on, and count itself out.
-                    let count = || _ = self.state.fetch_add(1, Ordering::Relaxed);
+                    let count = || _ = self.state.fetch_add(ONE, Ordering::Relaxed);
                     if let Some(wake) = waiting.readers.take_first_and(ADMITTED, count) {
                         wakes.push(wake);
                     }
@@ -342,15 +490,22 @@ impl RawRwLock {
 
     // ---- Looking ----
 
+    /// Whether readers are counted in lanes.
+    #[cfg(all(test, loom))]
+    pub(in crate::sync) fn has_open_lanes(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & CLOSED == 0
+    }
+
     #[inline]
     pub(in crate::sync) fn is_locked(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & !HELD_BACK != 0
+        let state = self.state.load(Ordering::Relaxed);
+        state & WRITER != 0 || self.readers(state) != 0
     }
 
     #[inline]
     pub(in crate::sync) fn is_locked_exclusively(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
-        state & WRITER != 0 && state & READERS == 0
+        state & WRITER != 0 && self.readers(state) == 0
     }
 }
 
@@ -358,9 +513,10 @@ impl fmt::Debug for RawRwLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.load(Ordering::Relaxed);
         f.debug_struct("RawRwLock")
-            .field("readers", &(state & READERS))
+            .field("readers", &(self.readers(state) / ONE))
             .field("held_back", &(state & HELD_BACK != 0))
             .field("writer", &(state & WRITER != 0))
+            .field("lanes", &(state & CLOSED == 0))
             .field("writers", &self.writers)
             .finish_non_exhaustive()
     }
@@ -472,6 +628,7 @@ impl<'a> Writing<'a> {
         if self.raw.hold_readers_back() {
             return self.ready();
         }
+        self.raw.insist();
         let place = self.place.insert(Place::of_future(waker));
         // SAFETY: we are pinned, and the place is out of line before it is dropped: by its claim, or in `drop`.
         if unsafe { self.raw.write_or_join(place) } {
