@@ -12,7 +12,7 @@ use crate::identity::{Identity, ThreadId};
 use crate::queue::{Link, Linked};
 use crate::stack::{self, Slot, SlotRef};
 use crate::switch::{self, Farewell, Machine, Switch};
-use crate::sys;
+use crate::sys::{self, cache};
 use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
 use std::cell::Cell;
 use std::num::NonZeroU64;
@@ -24,6 +24,12 @@ use std::time::Instant;
 
 /// In `home_index`: it is the worker on which a roaming goroutine last ran.
 const ROAMING: usize = 1 << (usize::BITS - 1);
+
+/// What a suspended goroutine may need below the stack pointer that it had when it called the switch, which pushes
+/// a few words more.
+const BELOW_SUSPENDED: usize = 1024;
+/// Cache lines of frames that most goroutines go through between a wake-up and the next wait, or their end.
+const FRAMES: usize = 10;
 
 /// What a resumed goroutine did.
 #[must_use]
@@ -260,17 +266,16 @@ impl Started {
     /// the cache, and the one before it runs meanwhile.
     #[inline]
     pub(super) fn prefetch(next: NonNull<Started>) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let record = next.as_ptr().cast::<i8>().cast_const();
-            for line in [-2, -1, 0, 1] {
-                // SAFETY: a prefetch is a hint: it does not fault, whatever the address.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(record.wrapping_byte_offset(line * 64)) };
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = next;
+        cache::prefetch(next.addr().get() - 128, 4);
+    }
+
+    /// Likewise for one that has waited so long that nothing of it is in a cache but this record: its innermost
+    /// frames, and its heap record, for it may be about to end.
+    #[inline]
+    pub(super) fn prefetch_cold(&self) {
+        let deepest = self.lowest_used.load(Ordering::Relaxed) + BELOW_SUSPENDED - 128;
+        cache::prefetch(deepest, FRAMES);
+        cache::prefetch(self.goroutine.get().addr(), 2);
     }
 
     /// Lets the goroutine run until it parks, yields or ends.
@@ -436,8 +441,7 @@ impl Started {
     /// Switches to the worker's loop until that resumes us.
     #[inline]
     fn suspend(&self, how: Switch) {
-        // The switch itself pushes a few words more.
-        self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
+        self.lowest_used.store(switch::stack_pointer() - BELOW_SUSPENDED, Ordering::Relaxed);
         // SAFETY: this is the goroutine itself, on its own stack.
         unsafe { self.machine.suspend(how) };
     }
@@ -449,7 +453,7 @@ impl Started {
     /// is arrived at then does what the loop does for who has left its stack.
     #[inline(never)]
     fn suspend_roaming(&self, how: Switch) {
-        self.lowest_used.store(switch::stack_pointer() - 1024, Ordering::Relaxed);
+        self.lowest_used.store(switch::stack_pointer() - BELOW_SUSPENDED, Ordering::Relaxed);
         let farewell = Farewell::new(ptr::from_ref(self).expose_provenance(), how);
         let next = if how == Switch::Parked { Started::successor() } else { None };
         let heard = match next {

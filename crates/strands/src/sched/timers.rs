@@ -22,6 +22,7 @@
 
 mod heap;
 
+use crate::sys::cache::prefetch;
 use crate::wait::{ShortLock, TIMED_OUT, Waiter, Wake};
 use heap::Heap;
 use std::marker::PhantomPinned;
@@ -32,7 +33,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Timers that stand close are put off by up to this, in nanoseconds: see "How late".
-const SLACK: u64 = 150_000;
+const SLACK: u64 = 200_000;
 /// So many within [`SLACK`] stand close.
 const CROWD: usize = 4;
 /// At most this many are fired before their wake-ups are delivered.
@@ -155,8 +156,8 @@ impl Timers {
                 due[count] = entry;
                 count += 1;
             }
-            // One after the other and not between the pops: the processor then looks up several pages at once.
-            due[..count].iter().for_each(|entry| prefetch(*entry));
+            // One after the other and not between the pops: see `cache`.
+            due[..count].iter().for_each(|entry| prefetch(entry.0.addr(), 1));
             for (entry, wake) in due[..count].iter().zip(&mut wakes) {
                 // SAFETY: it was in the heap until now, and the lock is held.
                 *wake = unsafe { expire(*entry) };
@@ -196,19 +197,6 @@ unsafe fn expire(entry: EntryPtr) -> Option<Wake> {
         entry.state.store(OUT, Ordering::Relaxed);
         None
     }
-}
-
-/// Has the processor fetch the entry, which is in nobody's cache, while others are taken out.
-#[inline]
-fn prefetch(entry: EntryPtr) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint: it does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.0.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = entry;
 }
 
 #[cfg(test)]

@@ -325,6 +325,8 @@ impl Here {
         let any = self.timers.fire(now, |wake| {
             wake.deliver();
             if let Some(started) = self.own.next.take() {
+                // SAFETY: it has just been made ready, so it is alive until it runs, which is later and here.
+                unsafe { started.as_ref() }.prefetch_cold();
                 self.push_home(started);
             }
         });

@@ -10,6 +10,11 @@ use std::io;
 
 use super::arena::Stacks;
 use super::slot::{Class, Slot};
+use crate::sys::cache::prefetch;
+
+/// How much of a stack's top is fetched into the cache before somebody starts there: a header of the layer above, and
+/// the frames down to a first wait. Guessed.
+const FIRST_BYTES: usize = 768;
 
 /// A worker's own free stacks.
 #[derive(Debug)]
@@ -64,6 +69,9 @@ impl StackPool {
             Some(slot) => {
                 // It leaves with the promise that the shelf held for it, and we keep the caller's.
                 shelf.spare += 1;
+                if let Some(next) = shelf.slots.last() {
+                    prefetch(next.top() - FIRST_BYTES, FIRST_BYTES / 64);
+                }
                 slot
             }
             None => shelf.refill(stacks, class),
@@ -144,6 +152,8 @@ impl Shelf {
             n
         };
         stacks.draw(class, n, &mut self.slots);
+        // They are cold. All pages at once, and the rest of what is touched first as each one's turn comes near.
+        self.slots.iter().for_each(|slot| prefetch(slot.top() - 1, 1));
         self.slots.pop().expect("`draw` brings what it is asked for")
     }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, `symbols` and `trace`
 //! aside.
 
+pub(crate) mod cache;
 pub(crate) mod copy;
 pub(crate) mod epoll;
 pub(crate) mod futex;
