@@ -35,6 +35,19 @@ fn switches() -> u64 {
         .sum()
 }
 
+/// How often the monitor has gone to sleep. Until it has given itself its name, never.
+fn looks_of_the_monitor() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    let looks = tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .filter(|status| status.contains("strands-monitor"))
+        .filter_map(|status| {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+            line.split_whitespace().last()?.parse::<u64>().ok()
+        });
+    looks.sum()
+}
+
 /// Sleeps for a second, in which nothing else may happen.
 fn be_idle() {
     be_idle_but_for(FEW_SWITCHES);
@@ -126,6 +139,27 @@ fn with_parked_goroutines_a_program_is_idle() {
             goroutine.thread().unpark();
             goroutine.join().expect("no panic");
         }
+    }) else {
+        return;
+    };
+    all(program);
+}
+
+/// Most looks find nobody awake then; but it is not as if the program had gone to sleep and woken up each time.
+#[test]
+fn the_monitor_looks_seldom_where_goroutines_only_wake_up_to_sleep_again() {
+    let Some(program) = stage(|| {
+        let (second, tick) = (Duration::from_secs(1), Duration::from_micros(200));
+        let looks = go(move || {
+            let (begun, before) = (Instant::now(), looks_of_the_monitor());
+            while begun.elapsed() < second {
+                strands::sleep(tick);
+            }
+            looks_of_the_monitor() - before
+        });
+        // Every 2 ms, and more often in the beginning; never more often for being on a slow machine.
+        let looks = looks.join().unwrap();
+        assert!((1..1000).contains(&looks), "{looks}");
     }) else {
         return;
     };

@@ -249,12 +249,16 @@ impl Watch {
         }
     }
 
-    /// Whether every worker has been asleep for a while.
+    /// Whether every worker has been asleep for a while, all the while.
     fn is_quiet_for_long(&mut self, now: u64) -> bool {
         let progress = census::progress(self.runtime);
         if self.last_progress != progress {
             self.last_progress = progress;
             self.trimmer.something_ran();
+            // Workers that wake up for a moment every so often are not quiet, though most looks find them asleep:
+            // we would be up again at once, and begin with the shortest interval every time.
+            self.quiet_since = None;
+            return false;
         }
         if !census::is_quiet(self.runtime) {
             self.quiet_since = None;
