@@ -3,6 +3,8 @@
 //!
 //! Where something is to go on *while* a goroutine holds its thread, that waits for it: a test hangs where it
 //! does not.
+//!
+//! Most of these play with goroutines at home, whatever the default is: those that roam have no siblings to hold up.
 
 mod holding;
 mod process;
@@ -25,6 +27,11 @@ const LONG: Duration = Duration::from_millis(60);
 const A_WHILE: Duration = Duration::from_millis(2500);
 /// As many goroutines in a row must behave before a site has reformed.
 const REDEMPTION: usize = 16;
+
+/// Goroutines that do not ask for another affinity are at home in it.
+fn at_home(program: Program) -> Program {
+    program.env("STRANDS_AFFINITY", "home")
+}
 
 /// The line of `go` below.
 const BLOCKS_AT: u32 = line!() + 4;
@@ -78,7 +85,7 @@ fn who_blocks_gets_a_thread_of_its_own_next_time_and_is_told_once() {
     }) else {
         return;
     };
-    let outcome = program.processors(1).run().succeeded();
+    let outcome = at_home(program).processors(1).run().succeeded();
     let told: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("strands:")).collect();
     assert_eq!(told.len(), 1, "{outcome}");
     let place = format!("tests/offenders.rs:{BLOCKS_AT} block");
@@ -154,9 +161,9 @@ fn who_computes_while_siblings_are_ready_is_told() {
     }) else {
         return;
     };
-    let alone = program.clone().processors(1).parameter("alone").run().succeeded();
+    let alone = at_home(program.clone()).processors(1).parameter("alone").run().succeeded();
     assert_eq!(alone.stderr, "", "it harms nobody");
-    let outcome = program.processors(1).parameter("with siblings").run().succeeded();
+    let outcome = at_home(program).processors(1).parameter("with siblings").run().succeeded();
     let told: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("strands:")).collect();
     assert_eq!(told.len(), 1, "{outcome}");
     assert!(told[0].contains("compute") && told[0].contains("strands::yield_now"), "{outcome}");
@@ -198,7 +205,7 @@ fn who_behaves_is_trusted_again() {
     }) else {
         return;
     };
-    program.processors(1).run().succeeded();
+    at_home(program).processors(1).run().succeeded();
 }
 
 #[test]
@@ -241,7 +248,7 @@ fn siblings_go_on_once_an_offender_is_known() {
     }) else {
         return;
     };
-    program.processors(1).run().succeeded();
+    at_home(program).processors(1).run().succeeded();
 }
 
 /// A sender that is never made to wait does not suspend, since it may hold a thread's lock meanwhile. So its
@@ -292,7 +299,7 @@ fn a_sender_that_never_waits_starves_its_receiver_only_once() {
     }) else {
         return;
     };
-    program.processors(1).run().succeeded();
+    at_home(program).processors(1).run().succeeded();
 }
 
 #[test]
@@ -328,7 +335,7 @@ fn known_hogs_take_turns() {
     }) else {
         return;
     };
-    program.processors(2).run().succeeded();
+    at_home(program).processors(2).run().succeeded();
 }
 
 #[test]
@@ -350,7 +357,7 @@ fn hogs_that_wait_for_each_other_all_get_their_turn() {
     }) else {
         return;
     };
-    program.processors(1).run().succeeded();
+    at_home(program).processors(1).run().succeeded();
 }
 
 #[test]
@@ -398,7 +405,7 @@ fn goroutines_on_threads_of_their_own_are_like_all_others() {
     }) else {
         return;
     };
-    program.processors(2).run().succeeded();
+    at_home(program).processors(2).run().succeeded();
 }
 
 #[test]
@@ -421,7 +428,7 @@ fn a_deadlock_is_found_among_threads_of_their_own() {
     }) else {
         return;
     };
-    let outcome = program.processors(1).run();
+    let outcome = at_home(program).processors(1).run();
     assert_eq!(outcome.status.code(), Some(2), "{outcome}");
     assert!(outcome.stderr.contains("all goroutines are asleep - deadlock!"), "{outcome}");
 }
@@ -467,7 +474,7 @@ fn deadlock_with_itself(time: Duration) {
 }
 
 fn on_one_processor(program: Program) -> Outcome {
-    program.processors(1).run().succeeded()
+    at_home(program).processors(1).run().succeeded()
 }
 
 #[test]
