@@ -8,6 +8,7 @@ use roamers::{Moves, PATIENCE, on_threads, roam, start, tid};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::Write;
+use std::net::ToSocketAddrs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,8 +29,39 @@ fn bump(count: &Cell<u64>) -> u64 {
     count.get()
 }
 
+/// What else belongs to a thread, once over: its `errno`, its panics, threads that borrow from it, its stack's frames, and
+/// what C libraries keep for it.
+fn do_as_threads_do(number: i32) {
+    // SAFETY: always there, and the calling thread's.
+    unsafe { *libc::__errno_location() = number };
+    thread::yield_now();
+    assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(number));
+    struct Yields;
+    impl Drop for Yields {
+        fn drop(&mut self) {
+            thread::yield_now();
+            assert!(std::thread::panicking());
+        }
+    }
+    let caught = catch_unwind(|| {
+        let _yields = Yields;
+        std::panic::resume_unwind(Box::new(number));
+    });
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&number));
+    assert!(!std::thread::panicking());
+    let mut value = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| value = number);
+        thread::yield_now();
+    });
+    assert_eq!(value, number);
+    let trace = std::backtrace::Backtrace::force_capture();
+    assert_eq!(trace.status(), std::backtrace::BacktraceStatus::Captured);
+    assert!("localhost:80".to_socket_addrs().unwrap().count() > 0);
+}
+
 #[test]
-fn thread_locals_stay_its_own_over_a_million_changes_of_threads() {
+fn what_is_a_threads_stays_its_own_over_a_million_changes_of_threads() {
     const GOROUTINES: usize = 300;
     const MOVES: usize = 1_000_000;
     if !start() {
@@ -39,7 +71,7 @@ fn thread_locals_stay_its_own_over_a_million_changes_of_threads() {
     let moves = Arc::new(AtomicUsize::new(0));
     let mut inboxes = Vec::new();
     let mut roaming = Vec::new();
-    for _ in 0..GOROUTINES {
+    for number in 1..=GOROUTINES as i32 {
         let (tx, rx) = channel::bounded::<u64>(2);
         inboxes.push(tx);
         let all = moves.clone();
@@ -48,13 +80,19 @@ fn thread_locals_stay_its_own_over_a_million_changes_of_threads() {
             let mut moves = Moves::default();
             let mut reported = 0;
             let mut rounds = 0;
-            // The borrow of a thread-local is held over all the waits in here.
+            // A lock of std's and the borrow of a thread-local are held over all the waits in here.
+            let mutex = Mutex::new(0);
+            let mut guard = mutex.lock().unwrap();
             BORROWED.with_borrow_mut(|borrowed| {
                 COUNT.with(|count| {
                     let shared = SHARED.with(Rc::clone);
                     for value in rx {
                         moves.look();
                         rounds += 1;
+                        *guard += 1;
+                        if rounds % 1000 == 0 {
+                            do_as_threads_do(number);
+                        }
                         borrowed.push(value);
                         shared.set(shared.get() + 1);
                         assert_eq!(bump(count), rounds);
@@ -69,7 +107,9 @@ fn thread_locals_stay_its_own_over_a_million_changes_of_threads() {
                     }
                 });
             });
-            assert_eq!(COUNT.get(), rounds);
+            assert_eq!((COUNT.get(), *guard), (rounds, rounds));
+            drop(guard);
+            assert!(!mutex.is_poisoned());
             (me, rounds)
         }));
     }
