@@ -213,6 +213,41 @@ fn with_many_on_both_sides_each_message_goes_to_one_and_each_senders_stay_in_ord
 }
 
 #[test]
+fn a_channel_that_one_thread_has_had_to_itself_serves_all_who_come() {
+    // Each party sends before it receives, so there is a message for whoever wants one.
+    fn turns(count: usize, begun: &AtomicUsize, tx: &Sender<usize>, rx: &Receiver<usize>) -> usize {
+        let turn = |n| {
+            tx.send(n).unwrap();
+            begun.fetch_add(1, SeqCst);
+            rx.recv().unwrap()
+        };
+        (0..count).map(turn).sum()
+    }
+    const ALONE: usize = 4_000;
+    const TOGETHER: usize = 1_000;
+    for round in 0..40 {
+        let (tx, rx) = if round % 2 == 0 { bounded(64) } else { unbounded() };
+        let begun = Arc::new(AtomicUsize::new(0));
+        let party = |kind, count, after| {
+            let (tx, rx, begun) = (tx.clone(), rx.clone(), Arc::clone(&begun));
+            start(kind, move || {
+                while begun.load(SeqCst) < after {
+                    std::thread::yield_now();
+                }
+                turns(count, &begun, &tx, &rx)
+            })
+        };
+        // The owner goes on while the others come.
+        let owner = party(MIXES[round % MIXES.len()].0, 2 * ALONE, 0);
+        let others = KINDS.map(|kind| party(kind, TOGETHER, ALONE));
+        let sum: usize = owner.join() + others.into_iter().map(Handle::join).sum::<usize>();
+        let sums = |count: usize| count * (count - 1) / 2;
+        assert_eq!(sum, sums(2 * ALONE) + KINDS.len() * sums(TOGETHER));
+        assert!(rx.is_empty());
+    }
+}
+
+#[test]
 fn receivers_are_served_first_come_first_served() {
     for cap in CAPACITIES {
         let (tx, rx) = channel(cap);

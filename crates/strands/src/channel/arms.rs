@@ -54,10 +54,16 @@ impl<'a, T> RecvArm<'a, T> {
 
     /// Receives, if that is possible at once.
     #[inline(always)]
-    fn receive(&self, end: &Core<T>, state: Guard<'_, T>) -> bool {
+    fn receive(&self, end: &Core<T>) -> bool {
         debug_assert!(self.got.get() == Got::Nothing);
         // SAFETY: the slot is empty, and the arm is in no line.
-        self.got.set(match unsafe { end.start_recv(state, &self.slot) } {
+        self.note(unsafe { end.recv_now(&self.slot) })
+    }
+
+    /// Notes what has come of it; false if nothing.
+    #[inline(always)]
+    fn note(&self, receiving: Receiving<'_, T>) -> bool {
+        self.got.set(match receiving {
             Receiving::Received => Got::Message,
             Receiving::Closed => Got::Disconnected,
             Receiving::Empty(_) => return false,
@@ -75,7 +81,7 @@ impl<T> Arm for RecvArm<'_, T> {
             return true;
         }
         match self.receiver.flavor() {
-            Flavor::Channel(end) => !end.looks_empty() && self.receive(end, end.lock()),
+            Flavor::Channel(end) => !end.looks_empty() && self.receive(end),
             Flavor::Timed(source) => match source.attempt() {
                 Some(message) => {
                     // SAFETY: the slot is empty, and the arm is in no line.
@@ -106,7 +112,9 @@ impl<T> Arm for RecvArm<'_, T> {
         if !self.place.claim_oneself(Kind::Oneself) {
             return Enlisted::Taken;
         }
-        if self.receive(end, state) { Enlisted::Done } else { Enlisted::Again }
+        // SAFETY: the slot is empty, and the arm is in no line.
+        let received = unsafe { end.recv_anyhow(Some(state), &self.slot) };
+        if self.note(received) { Enlisted::Done } else { Enlisted::Again }
     }
 
     #[inline]

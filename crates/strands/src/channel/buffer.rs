@@ -19,7 +19,7 @@ pub(super) enum Buffer<T> {
 }
 
 pub(super) struct Chain<T> {
-    /// None of them is empty but perhaps the last.
+    /// None of them is empty but perhaps the first and the last.
     blocks: LinkedList<VecDeque<T>>,
     /// At most one, empty.
     spare: LinkedList<VecDeque<T>>,
@@ -49,6 +49,17 @@ impl<T> Buffer<T> {
         }
     }
 
+    /// Whether a message can be put in where it is to be, with no more memory.
+    #[inline]
+    pub(super) fn has_space(&self) -> bool {
+        match self {
+            Buffer::Ring(ring) => ring.len() < ring.capacity(),
+            Buffer::Chain(chain) => {
+                chain.blocks.back().is_some_and(|block| block.len() < block.capacity())
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn push_back(&mut self, message: T) {
         match self {
@@ -62,6 +73,15 @@ impl<T> Buffer<T> {
         match self {
             Buffer::Ring(ring) => ring.pop_front(),
             Buffer::Chain(chain) => chain.pop_front(),
+        }
+    }
+
+    /// As `pop_front`, but for a message whose block has to be reached first.
+    #[inline]
+    pub(super) fn pop_at_hand(&mut self) -> Option<T> {
+        match self {
+            Buffer::Ring(ring) => ring.pop_front(),
+            Buffer::Chain(chain) => chain.pop_at_hand(),
         }
     }
 }
@@ -90,14 +110,17 @@ impl<T> Chain<T> {
     }
 
     #[inline]
-    fn pop_front(&mut self) -> Option<T> {
-        let block = self.blocks.front_mut()?;
-        let message = block.pop_front()?;
+    fn pop_at_hand(&mut self) -> Option<T> {
+        let message = self.blocks.front_mut()?.pop_front()?;
         self.len -= 1;
-        if block.is_empty() && self.len > 0 {
+        Some(message)
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        if self.len > 0 && self.blocks.front().is_some_and(VecDeque::is_empty) {
             self.drop_first_block();
         }
-        Some(message)
+        self.pop_at_hand()
     }
 
     #[cold]

@@ -271,7 +271,7 @@ impl<T> Future for SendFuture<'_, T> {
         }
         assert!(this.has_message, "a send was polled again after it was ready");
         // SAFETY: there is a message, and it is ours.
-        let mut state = match unsafe { core.start_send(&this.slot) } {
+        let mut state = match unsafe { core.start_send(core.lock(), &this.slot) } {
             Sending::Sent => {
                 this.has_message = false;
                 return Poll::Ready(Ok(()));

@@ -83,7 +83,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// The channel is empty, and all senders are gone or it was closed.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.recv_until(None).map_err(|_| RecvError)
     }

@@ -108,6 +108,7 @@ impl Runtime {
         if let Some(runtime) = Runtime::running() {
             return Ok(runtime);
         }
+        sys::membarrier::prepare();
         let settings = config::take();
         let processors = settings.processors;
         let panic_count =

@@ -6,10 +6,13 @@
 //! was switched away.) That takes a quarter of a microsecond if no other thread runs, and nine if one does; the
 //! frequent side then needs no barrier at all.
 //!
-//! The process has to register first. While it has several threads that takes the kernel 15 to 25 ms, so a thread of
-//! its own does it, when somebody first asks.
+//! The process has to register first. While it has one thread that takes half a microsecond, so a runtime that starts
+//! then does it at once. With several it takes the kernel 10 to 25 ms: then a thread of its own does it, when somebody
+//! first asks.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
@@ -35,6 +38,18 @@ pub(crate) fn is_ready() -> bool {
             false
         }
         _ => false,
+    }
+}
+
+/// Registers, if that takes no time. For the start of the runtime.
+pub(crate) fn prepare() {
+    // A directory has two links, and one for each directory in it.
+    let threads = fs::metadata("/proc/self/task").map(|tasks| tasks.nlink().saturating_sub(2));
+    if !cfg!(miri)
+        && threads.is_ok_and(|threads| threads == 1)
+        && STATE.compare_exchange(UNASKED, ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        register();
     }
 }
 

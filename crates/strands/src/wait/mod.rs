@@ -31,6 +31,7 @@
 //! **Invariant:** nothing in here names `sched`, but for one call: a plain thread that has been
 //! blocked for a while asks `sched::watch` to look for deadlocks.
 
+mod biased;
 mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -40,6 +41,7 @@ mod seat;
 mod signal;
 mod thread;
 
+pub(crate) use biased::{BiasedLock, BiasedLockGuard};
 pub(crate) use lock::{ShortLock, ShortLockGuard};
 pub(crate) use reason::{Reason, WaitKind};
 #[cfg(not(loom))]
