@@ -124,7 +124,7 @@ fn readers_of_all_kinds_and_writers_are_never_in_together() {
     });
 }
 
-/// The writer is woken by a reader that leaves without an atomic operation.
+/// Readers that came in lanes leave when the writer has closed them.
 #[test]
 fn a_writer_that_waits_for_readers_is_woken_by_the_last() {
     on_processors(&[1, 2], || {
