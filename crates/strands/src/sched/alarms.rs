@@ -1,12 +1,18 @@
 //! Timers for async tasks: [`AlarmFuture`], and the thread that fires them.
 //!
-//! A goroutine's timer is fired by its home. An async task has none, its waker is code of some executor,
-//! and no such code runs on a worker's own stack. So alarms have a thread, which sleeps until the earliest
-//! is due and calls the wakers. It is started with the first alarm that has to wait.
+//! The timer of a goroutine is fired by its home, and so is that of a task of ours, or of a goroutine that polls a
+//! future by itself: by the worker on which it was set. Other wakers are code of some executor, and no such
+//! code runs on a worker's own stack. So those alarms have a thread, which sleeps until the earliest is due and calls the
+//! wakers. It is started with the first of them that has to wait.
+//!
+//! A future may be polled by a task of ours first and by a stranger then. Its alarm moves to the thread with the first
+//! foreign waker, before that waker is left anywhere.
 //!
 //! How it learns of an alarm that is earlier than all others, and that it sleeps through none, is in `bedtime`.
 
 use super::bedtime::Bedtime;
+use super::future;
+use super::here::Here;
 use super::runtime::Runtime;
 use super::timers::{Entry, NEVER, Timers};
 use crate::sys;
@@ -153,6 +159,8 @@ struct Alarm {
     waiter: Waiter,
     entry: Entry,
     timers: &'static Timers,
+    /// Whether these are a worker's, which calls our own wakers only.
+    at_worker: bool,
 }
 
 // SAFETY: the alarm is behind a pointer and does not move; what others do to it they do under the lock of
@@ -182,9 +190,20 @@ impl AlarmFuture {
     /// # Panics
     /// If memory, or a thread for the first alarm of the process, is refused.
     pub(crate) fn poll(mut self: Pin<&mut Self>, waker: &Waker) -> Poll<()> {
-        match self.state {
-            State::New if self.deadline <= Instant::now() => self.state = State::Done,
-            State::New => {
+        if let State::Set(alarm) = self.state {
+            // SAFETY: ours, and freed nowhere but in `put_out`.
+            let alarm = unsafe { alarm.as_ref() };
+            let may_stay = alarm.may_call(waker);
+            if may_stay && alarm.is_pending(waker) {
+                return Poll::Pending;
+            }
+            self.put_out();
+            if !may_stay {
+                self.state = State::New;
+            }
+        }
+        if let State::New = self.state {
+            if self.deadline > Instant::now() {
                 let alarm = match Alarm::set(self.deadline, waker.clone()) {
                     Ok(alarm) => alarm,
                     Err(error) => panic!("failed to set an alarm: {error}"),
@@ -192,14 +211,7 @@ impl AlarmFuture {
                 self.state = State::Set(alarm);
                 return Poll::Pending;
             }
-            State::Set(alarm) => {
-                // SAFETY: ours, and freed nowhere but in `put_out`.
-                if unsafe { alarm.as_ref() }.is_pending(waker) {
-                    return Poll::Pending;
-                }
-                self.put_out();
-            }
-            State::Done => {}
+            self.state = State::Done;
         }
         Poll::Ready(())
     }
@@ -226,11 +238,19 @@ impl Drop for AlarmFuture {
 impl Alarm {
     fn set(deadline: Instant, waker: Waker) -> io::Result<NonNull<Alarm>> {
         let runtime = Runtime::get()?;
-        runtime.alarms.ensure_thread(runtime)?;
-        let timers = runtime.alarms.heap();
+        // A host may leave while timers are pending that are not its guest's.
+        let worker = Here::get().filter(|here| future::is_ours(&waker) && !here.is_host());
+        let timers = match worker {
+            // It is awake, and looks at its timers before it sleeps; it stays as long as there are any.
+            Some(here) => here.worker().timers(),
+            None => {
+                runtime.alarms.ensure_thread(runtime)?;
+                runtime.alarms.heap()
+            }
+        };
+        let (at_worker, entry) = (worker.is_some(), Entry::new(ptr::null()));
         let waiter = Waiter::of_future(waker);
-        let alarm =
-            Box::into_raw(Box::new(Alarm { waiter, entry: Entry::new(ptr::null()), timers }));
+        let alarm = Box::into_raw(Box::new(Alarm { waiter, entry, timers, at_worker }));
         let deadline = runtime.clock.nanos_of(deadline);
         // SAFETY: just made, and nobody else knows of it yet. It stays where it is until `put_out`, which
         // takes the entry out.
@@ -238,11 +258,18 @@ impl Alarm {
             (*alarm).entry = Entry::new(&raw const (*alarm).waiter);
             timers.insert(&(*alarm).entry, deadline);
         }
-        runtime.alarms.bed.notice(deadline);
+        if !at_worker {
+            runtime.alarms.bed.notice(deadline);
+        }
         Ok(NonNull::new(alarm).expect("a box is somewhere"))
     }
 
-    /// False if it has gone off. If not, it will call this waker.
+    /// Whether this waker may be called by whoever fires it.
+    fn may_call(&self, waker: &Waker) -> bool {
+        !self.at_worker || future::is_ours(waker)
+    }
+
+    /// False if it has gone off. If not, it will call this waker, which it may.
     fn is_pending(&self, waker: &Waker) -> bool {
         if self.waiter.outcome().is_some() {
             return false;

@@ -223,10 +223,14 @@ fn wake(data: *const ()) {
     }
 }
 
-/// Whether a wake-up runs other people's code, which has to be called aside: an executor's, that is. The wakers of our
-/// own futures, and of those who poll one by themselves, may be called anywhere.
+/// Whether a wake-up runs other people's code, which has to be called aside: an executor's, that is.
 pub(super) fn is_foreign(wake: &Wake) -> bool {
-    wake.waker().is_some_and(|waker| !ptr::eq(waker.vtable(), &WAKER) && !Bell::is_behind(waker))
+    wake.waker().is_some_and(|waker| !is_ours(waker))
+}
+
+/// Whether it is a waker of our own futures, or of those who poll one by themselves: these may be called anywhere.
+pub(super) fn is_ours(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &WAKER) || Bell::is_behind(waker)
 }
 
 /// A reference to a task, whatever its result.

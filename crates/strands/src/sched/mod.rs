@@ -27,7 +27,7 @@
 //! | `trimmer` | giving memory back from stacks that went deep |
 //! | `timers`, `clock` | deadlines of goroutines |
 //! | `poller` | descriptors that are waited for |
-//! | `alarms`, `bedtime` | deadlines of async tasks, and the thread that keeps them |
+//! | `alarms`, `bedtime` | deadlines of async tasks, and the thread that keeps those of other executors |
 //! | `blocking` | spare threads |
 //! | `roaming` | goroutines with thread-locals of their own, which change their threads |
 //! | `panic_count` | panics that are suspended |

@@ -1,5 +1,5 @@
 //! Deadlines of those who wait: a heap under a short lock. Each worker has one for the goroutines at home
-//! with it, and the alarms of async tasks have some of their own.
+//! with it and the tasks that were polled there, and the alarms of other async tasks have some of their own.
 //!
 //! An [`Entry`] lives with the one who waits (in the goroutine's frame, in the future), and the heap points
 //! to it. It can be taken out at any time, and costs nothing later. Whoever notices that a deadline has

@@ -30,8 +30,9 @@
 //!
 //! # Async
 //!
-//! The futures need no runtime of ours to be entered, and none of tokio's: a thread called `strands-alarms`
-//! wakes their tasks, and is started by the first of them that has to wait. Wakers are called on that
+//! The futures need no runtime of ours to be entered, and none of tokio's. In a task of ours (`task::spawn`), or under
+//! `task::block_on` in a goroutine, the worker that polls one sees to its timer. For all others a thread called
+//! `strands-alarms` does, which is started by the first of them that has to wait. Wakers are called on that
 //! thread, one after the other, so one that takes its time holds the others up. The futures are [`Send`]
 //! and [`Unpin`], and dropping them loses nothing.
 
