@@ -114,7 +114,7 @@ fn waiting_with_a_context_needs_no_descriptor() {
         for kind in KINDS {
             let socket = Arc::clone(&other);
             let reader = kind.start(move || {
-                let mut buffer = [0; 5];
+                let mut buffer = [0; 8];
                 let ctx = context::background();
                 let read = socket.read_ctx(&mut buffer, &ctx).unwrap();
                 // And in vain.

@@ -133,6 +133,7 @@ macro_rules! pipe_reads {
                 std::future::poll_fn(call).await
             }
 
+            #[allow(dead_code, reason = "for the traits of the async world")]
             pub(crate) fn poll_read(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -199,6 +200,7 @@ macro_rules! pipe_writes {
                 std::future::poll_fn(call).await
             }
 
+            #[allow(dead_code, reason = "for the traits of the async world")]
             pub(crate) fn poll_write(
                 &self,
                 cx: &mut std::task::Context<'_>,

@@ -106,6 +106,7 @@ macro_rules! stream_io {
                 &self.source
             }
 
+            #[allow(dead_code, reason = "for the traits of the async world")]
             pub(crate) fn poll_read(
                 &self,
                 cx: &mut task::Context<'_>,
@@ -128,6 +129,7 @@ macro_rules! stream_io {
                 visitor.poll_bytes(buffer.len(), cx, || socket::receive_uninit(fd, buffer))
             }
 
+            #[allow(dead_code, reason = "for the traits of the async world")]
             pub(crate) fn poll_write(
                 &self,
                 cx: &mut task::Context<'_>,
