@@ -232,7 +232,7 @@ fn a_channel_that_one_thread_has_had_to_itself_serves_all_who_come() {
             let (tx, rx, begun) = (tx.clone(), rx.clone(), Arc::clone(&begun));
             start(kind, move || {
                 while begun.load(SeqCst) < after {
-                    std::thread::yield_now();
+                    strands::thread::yield_now();
                 }
                 turns(count, &begun, &tx, &rx)
             })
