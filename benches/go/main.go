@@ -90,6 +90,8 @@ func main() {
 		each(rwlockRead(size))
 	case "waitgroup_1000":
 		each(waitgroup(size))
+	case "context_fanout":
+		contextFanout(size.parkedDefault)
 	case "parked_1m":
 		parked(size.parkedDense)
 	case "parked_100k_default":

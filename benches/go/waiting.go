@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -50,6 +51,34 @@ func parked(n int) {
 	metric("bytes", "B", float64(bytes)/float64(n))
 	metric("create", "ns", float64(created.Nanoseconds())/float64(n))
 	metric("wake_join", "ns", float64(ended.Nanoseconds())/float64(n))
+}
+
+// contextFanout has n goroutines wait for a context, which is then cancelled.
+func contextFanout(n int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var up atomic.Int64
+	var all sync.WaitGroup
+	for i := 0; i < n; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			up.Add(1)
+			<-ctx.Done()
+			check(ctx.Err() != nil, "done, and does not say why")
+		}()
+	}
+	for up.Load() < int64(n) {
+		time.Sleep(time.Millisecond)
+	}
+	// The last of them has still to get from the counter to the context.
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	cancel()
+	called := time.Since(start)
+	all.Wait()
+	ended := time.Since(start)
+	metric("call", "ns", float64(called.Nanoseconds())/float64(n))
+	metric("each", "ns", float64(ended.Nanoseconds())/float64(n))
 }
 
 // manySleeps sleeps twice: the second time with the stacks of the first.

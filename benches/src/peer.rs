@@ -92,6 +92,9 @@ impl Peer {
         if workload == Transfer {
             return self.is_strands() || matches!(self, Peer::Go | Peer::Tokio | Peer::Threads);
         }
+        if workload == ContextFanout {
+            return matches!(self, Peer::Strands | Peer::Go);
+        }
         match self {
             Peer::Strands | Peer::StrandsRoaming => true,
             // The others have no answer but "do not".

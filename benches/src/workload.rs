@@ -21,6 +21,7 @@ pub(crate) enum Workload {
     Mutex4,
     RwlockRead,
     Waitgroup,
+    ContextFanout,
     Parked1m,
     Parked100kDefault,
     BlockedThreads,
@@ -39,7 +40,7 @@ pub(crate) enum Workload {
 use Workload::*;
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 29] = [
+    pub(crate) const ALL: [Workload; 30] = [
         SpawnJoin,
         Yield2,
         Yield1000,
@@ -56,6 +57,7 @@ impl Workload {
         Mutex4,
         RwlockRead,
         Waitgroup,
+        ContextFanout,
         Parked1m,
         Parked100kDefault,
         BlockedThreads,
@@ -89,6 +91,7 @@ impl Workload {
             Mutex4 => "mutex_4",
             RwlockRead => "rwlock_read",
             Waitgroup => "waitgroup_1000",
+            ContextFanout => "context_fanout",
             Parked1m => "parked_1m",
             Parked100kDefault => "parked_100k_default",
             BlockedThreads => "blocked_threads",
@@ -129,6 +132,9 @@ impl Workload {
             RwlockRead => "4 goroutines read under one lock, writing at every 1,000th turn: a turn",
             Waitgroup => {
                 "1,000 goroutines are started and waited for, again and again: a goroutine"
+            }
+            ContextFanout => {
+                "100,000 goroutines wait for one context to be cancelled: the call, and till all are done, a waiter"
             }
             Parked1m => "1,000,000 goroutines with 64 KiB stacks parked on a channel",
             Parked100kDefault => "100,000 goroutines with default stacks parked on a channel",
@@ -173,9 +179,9 @@ impl Workload {
         matches!(self, Select4Rendezvous | Select4Buffered)
     }
 
-    /// Has no channels but locks or a wait group.
+    /// Has no channels but locks, a wait group or a context.
     pub(crate) fn locks(self) -> bool {
-        matches!(self, MutexUncontended | Mutex4 | RwlockRead | Waitgroup)
+        matches!(self, MutexUncontended | Mutex4 | RwlockRead | Waitgroup | ContextFanout)
     }
 
     /// Is about sockets.

@@ -68,6 +68,10 @@ pub(crate) trait Locks: 'static {
     fn gather(_goroutines: u64, _done: &Arc<AtomicU64>) {
         unreachable!("no wait group: kept from such workloads")
     }
+    /// As many goroutines wait for a context, which is then cancelled.
+    fn fan_out(_goroutines: usize) -> Vec<Metric> {
+        unreachable!("no contexts: kept from such workloads")
+    }
 }
 
 /// Runs one of the lock workloads in this process.
@@ -78,6 +82,7 @@ pub(crate) fn run_locks<R: Runtime, L: Locks>(workload: Workload, sizes: Sizes) 
         Workload::Mutex4 => locks::mutex::<R, L>(SHARERS, &sizes),
         Workload::RwlockRead => locks::rwlock_read::<R, L>(&sizes),
         Workload::Waitgroup => locks::waitgroup::<L>(&sizes),
+        Workload::ContextFanout => L::fan_out(sizes.parked_default),
         _ => unreachable!("{} needs no locks", workload.name()),
     })
 }
@@ -116,7 +121,8 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::MutexUncontended
         | Workload::Mutex4
         | Workload::RwlockRead
-        | Workload::Waitgroup => unreachable!("run_locks has it"),
+        | Workload::Waitgroup
+        | Workload::ContextFanout => unreachable!("run_locks has it"),
         Workload::Echo | Workload::IdleConnections | Workload::Transfer => {
             unreachable!("`net` has it")
         }

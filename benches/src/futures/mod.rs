@@ -106,7 +106,8 @@ pub(crate) fn run<R: Runtime, C: Channels>(workload: Workload, sizes: Sizes) -> 
         Workload::MutexUncontended
         | Workload::Mutex4
         | Workload::RwlockRead
-        | Workload::Waitgroup => unreachable!("run_locks has it"),
+        | Workload::Waitgroup
+        | Workload::ContextFanout => unreachable!("run_locks has it"),
         Workload::Echo | Workload::IdleConnections | Workload::Transfer => {
             unreachable!("`net` has it")
         }

@@ -2,7 +2,7 @@
 
 /// `blocking::Locks` for locks shaped as those of std; `[.unwrap()]` where they can be poisoned.
 macro_rules! blocking_locks {
-    ($name:ident, $mutex:ty, $rwlock:ty, [$($unwrap:tt)*] $(, $gather:item)?) => {
+    ($name:ident, $mutex:ty, $rwlock:ty, [$($unwrap:tt)*] $(, $more:item)*) => {
         impl $crate::blocking::Locks for $name {
             type Mutex = $mutex;
             type RwLock = $rwlock;
@@ -29,7 +29,7 @@ macro_rules! blocking_locks {
                 *rwlock.write()$($unwrap)* += 1;
             }
 
-            $($gather)?
+            $($more)*
         }
     };
 }

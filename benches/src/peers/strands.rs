@@ -4,14 +4,16 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strands::channel::{Receiver, Sender, bounded};
+use strands::context;
 use strands::runtime::{self, Affinity, Config};
 use strands::sync::WaitGroup;
 use strands::thread::{Builder, JoinHandle};
 
 use crate::blocking::{Channels, Runtime};
+use crate::measure::Metric;
 
 pub(crate) struct Strands;
 
@@ -102,5 +104,31 @@ blocking_locks!(
             group.go(move || done.fetch_add(1, Ordering::Relaxed));
         }
         group.wait();
+    },
+    fn fan_out(goroutines: usize) -> Vec<Metric> {
+        let (ctx, cancel) = context::with_cancel(&context::background());
+        let up = Arc::new(AtomicU64::new(0));
+        let all: Vec<_> = (0..goroutines)
+            .map(|_| {
+                let (ctx, up) = (ctx.clone(), up.clone());
+                strands::go(move || {
+                    up.fetch_add(1, Ordering::Relaxed);
+                    assert!(ctx.done().recv().is_err());
+                    assert!(ctx.err().is_some());
+                })
+            })
+            .collect();
+        while up.load(Ordering::Relaxed) < goroutines as u64 {
+            strands::sleep(Duration::from_millis(1));
+        }
+        // The last of them has still to get from the counter to the context.
+        strands::sleep(Duration::from_millis(50));
+        let start = Instant::now();
+        cancel.cancel();
+        let called = start.elapsed();
+        all.into_iter().for_each(|one| one.join().expect("a goroutine panicked"));
+        let ended = start.elapsed();
+        let each = |time: Duration| time.as_nanos() as f64 / goroutines as f64;
+        vec![Metric::new("call", "ns", each(called)), Metric::new("each", "ns", each(ended))]
     }
 );
