@@ -120,6 +120,23 @@ fn after_work_a_program_is_idle() {
     all(program);
 }
 
+/// Where there can be no memory to be given back, nothing looks for it.
+#[test]
+fn after_work_that_took_little_memory_even_the_monitor_is_idle() {
+    let Some(program) = stage(|| {
+        work();
+        // A time in which it has seen that all is quiet.
+        std::thread::sleep(Duration::from_millis(300));
+        let before = looks_of_the_monitor();
+        std::thread::sleep(Duration::from_secs(1));
+        let looks = looks_of_the_monitor() - before;
+        assert!(looks < 6, "{looks}");
+    }) else {
+        return;
+    };
+    all(program);
+}
+
 #[test]
 fn with_parked_goroutines_a_program_is_idle() {
     let Some(program) = stage(|| {

@@ -21,7 +21,7 @@ use super::parker::Parker;
 use super::runtime::Runtime;
 use super::trimmer::Trimmer;
 use super::worker::Worker;
-use super::{census, future, poller, trimmer};
+use super::{census, future, poller};
 use crate::sys;
 use crate::sys::epoll::Events;
 use crate::wait::Wake;
@@ -292,15 +292,13 @@ impl Watch {
                 continue;
             }
             let look_again = (life == census::Life::PerhapsElsewhere).then_some(patience);
-            let trims = self.trimmer.is_due();
-            let timeout =
-                if trims { Some(Duration::from_nanos(trimmer::EVERY)) } else { look_again };
-            runtime.monitor.parker.sleep(timeout);
+            let trim = self.trimmer.pause(runtime.clock.now());
+            runtime.monitor.parker.sleep(trim.or(look_again));
             if !census::is_quiet(runtime) || census::progress(runtime) != self.last_progress {
                 return;
             }
             self.trimmer.step(runtime.clock.now());
-            if !trims {
+            if trim.is_none() {
                 patience = (patience * 2).min(LAST_LOOK);
             }
         }

@@ -6,17 +6,20 @@
 //! workers' pools, and trimmed here.
 //!
 //! It goes slowly, a hundredth of a processor at most, since nobody waits for it; and it stops when nothing
-//! has run since it last found nothing, so that an idle program is idle.
+//! has run since it last found nothing, so that an idle program is idle. Where the whole process holds little more than
+//! a page for each stack, there is nothing to be had, and nothing is looked at: a slot of 8 MiB takes a microsecond.
 
 use super::runtime::Runtime;
 use super::started;
 use crate::stack::{Progress, Scanner, SlotRef};
+use crate::sys::mem;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const MILLI: u64 = 1_000_000;
 
 /// Between steps, and how long one may take.
-pub(super) const EVERY: u64 = 100 * MILLI;
+const EVERY: u64 = 100 * MILLI;
 const BUDGET: u64 = MILLI;
 /// From the start of one round to that of the next, at least.
 const ROUND_EVERY: u64 = 1_000 * MILLI;
@@ -25,6 +28,9 @@ const CHUNK: usize = 64;
 /// Rounds in a row that ask for something, with nothing having run: what was asked for takes a round to be
 /// seen. Not for ever, though: locked memory, for one, cannot be given back.
 const ROUNDS: u32 = 4;
+
+/// Memory, beside a page for each stack, of which it is not worth while to look for what could be given back.
+const LITTLE: usize = 16 << 20;
 
 pub(super) struct Trimmer {
     runtime: &'static Runtime,
@@ -54,9 +60,25 @@ impl Trimmer {
         self.rounds_due = ROUNDS;
     }
 
-    /// Whether there is something left to look at.
-    pub(super) fn is_due(&self) -> bool {
+    /// How long until there is something to do, if there is anything left to look at.
+    pub(super) fn pause(&self, now: u64) -> Option<Duration> {
+        let step = self.last_step + EVERY;
+        let round = if self.in_round || self.round_began == 0 { 0 } else { self.next_round() };
+        self.is_due().then(|| Duration::from_nanos(step.max(round).saturating_sub(now)))
+    }
+
+    fn is_due(&self) -> bool {
         self.rounds_due > 0
+    }
+
+    fn next_round(&self) -> u64 {
+        self.round_began + ROUND_EVERY
+    }
+
+    /// Whether stacks can hold much that they do not need.
+    fn is_worth_while(&self) -> bool {
+        let stacks = self.runtime.stacks.carved();
+        mem::held().is_none_or(|held| held > stacks * mem::page_size() + LITTLE)
     }
 
     /// Does a little, if it is time to.
@@ -66,10 +88,15 @@ impl Trimmer {
         }
         self.last_step = now;
         if !self.in_round {
-            if now - self.round_began < ROUND_EVERY && self.round_began != 0 {
+            if now < self.next_round() && self.round_began != 0 {
                 return;
             }
-            (self.in_round, self.round_began, self.has_asked) = (true, now, false);
+            (self.round_began, self.has_asked) = (now, false);
+            if !self.is_worth_while() {
+                self.rounds_due = 0;
+                return;
+            }
+            self.in_round = true;
         }
         let mut parked: Vec<SlotRef> = Vec::new();
         let mut free = false;

@@ -216,6 +216,17 @@ impl Stacks {
         }
     }
 
+    /// How many slots were ever handed out, of all classes.
+    pub(crate) fn carved(&self) -> usize {
+        let mut from = 0;
+        let mut sum = 0;
+        while let Some((at, entry)) = table::next_of(self.id, from) {
+            sum += entry.carved();
+            from = at + 1;
+        }
+        sum
+    }
+
     /// The first of our regions at or after a place in the table, and its place.
     pub(super) fn next_region(&self, from: usize) -> Option<(usize, &'static Entry)> {
         table::next_of(self.id, from)

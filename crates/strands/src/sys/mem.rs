@@ -289,6 +289,12 @@ impl PageMap {
     }
 }
 
+/// How many bytes of memory the process holds; `None` if the kernel does not say.
+pub(crate) fn held() -> Option<usize> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    Some(statm.split_whitespace().nth(1)?.parse::<usize>().ok()? * page_size())
+}
+
 /// Says for each page from `addr` on whether it is in memory: bit 0 of each byte of `out`.
 pub(crate) fn resident(addr: usize, out: &mut [u8]) -> io::Result<()> {
     // SAFETY: the kernel reads page tables, not the range, and writes one byte a page to `out`.
