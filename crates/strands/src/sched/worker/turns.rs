@@ -25,6 +25,10 @@ const LOOK_EVERY: u64 = 50_000;
 /// How many goroutines in a row may run out of turn because another has just woken them. A pair that
 /// wakes each other for ever must not starve the list. Guessed; see `benches` before changing.
 const NEXT_IN_A_ROW: u32 = 32;
+/// The ring is filled up from the global queue to this length; and if it is longer, so many are added, so that nobody
+/// starves there.
+const SHORT_RING: usize = 64;
+const FEW: usize = 8;
 /// How often the ring goes before the next slot. Goroutines each of which spawns the next keep the slot full.
 const RING_EVERY: u32 = 32;
 /// What a worker runs next.
@@ -229,10 +233,13 @@ impl Here {
             return None;
         }
         let entered = self.enter()?;
-        // Our share, so that the other processors find something too.
+        let ring = entered.queue().ring();
+        // Our share, so that the other processors find something too; and few if the ring is not short, lest those that
+        // become ready and roam be driven out of it, to where they would wait behind thousands that have not started.
         let share = injector.len() / self.runtime.processors.len();
+        let most = share.min(SHORT_RING.saturating_sub(ring.len()).max(FEW));
         // SAFETY: entered: the ring's one producer.
-        unsafe { injector.pop_batch_into(entered.queue().ring(), share.min(64)) }
+        unsafe { injector.pop_batch_into(ring, most) }
     }
 
     /// The rarer duties of a busy worker.
