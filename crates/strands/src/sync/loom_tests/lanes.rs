@@ -71,7 +71,7 @@ fn spawn<R: 'static>(
 
 #[test]
 fn a_writer_is_alone_among_readers_in_lanes() {
-    model(3, || {
+    model(2, || {
         let _seat = Seated::at(0);
         let shared = often_read();
         let writer = spawn(&shared, write);
@@ -185,7 +185,7 @@ fn who_tries_to_write_is_alone_or_is_told_that_it_may_not() {
 
 #[test]
 fn a_writer_that_gives_up_leaves_readers_in_lanes_alone() {
-    model(3, || {
+    model(2, || {
         let _seat = Seated::at(0);
         let shared = often_read();
         let writer = spawn(&shared, |shared| {
