@@ -13,7 +13,7 @@ use super::panic_count::PanicCount;
 use super::poller::{self, Makeshift, Outside};
 use super::processor::Processor;
 use super::timers::NEVER;
-use super::worker::{Bed, Worker};
+use super::worker::{Bed, Occupants, Worker};
 use crate::config::{self, Settings};
 use crate::queue::{Injector, RunQueue};
 use crate::stack::{self, Stacks};
@@ -47,6 +47,8 @@ pub(crate) struct Runtime {
     pub(super) panic_count: PanicCount,
     /// All there ever were; those whose threads have ended are reused.
     workers: RwLock<Vec<&'static Worker>>,
+    /// Who was last seen on which CPU.
+    pub(super) occupants: Occupants,
     retired: Mutex<Vec<&'static Worker>>,
     /// Workers that have a thread or are about to.
     alive: AtomicUsize,
@@ -130,6 +132,7 @@ impl Runtime {
             panic_count,
             settings,
             workers: RwLock::new(Vec::new()),
+            occupants: Occupants::new(),
             retired: Mutex::new(Vec::new()),
             alive: AtomicUsize::new(0),
             fruitless: AtomicU32::new(0),

@@ -14,7 +14,7 @@
 //! # Who may touch what
 //!
 //! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead, `gifts`
-//! spreads connections, `courtesy` has it yield its CPU before it sleeps; here are the worker's record, and what others and its own goroutines ask of it.)
+//! spreads connections, `courtesy` has it yield its CPU before it sleeps, and `company` take turns on one that it shares; here are the worker's record, and what others and its own goroutines ask of it.)
 //!
 //! | field | who |
 //! |---|---|
@@ -22,7 +22,9 @@
 //! | `inbox`, `gifts`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
+//! | `cpu` | a hint, written by the worker and by whoever has moved it |
 
+mod company;
 mod courtesy;
 mod gifts;
 mod host;
@@ -43,6 +45,8 @@ use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
 use crate::sys::epoll::Events;
 use crate::wait::Seat;
+use company::Company;
+pub(super) use company::Occupants;
 use courtesy::Courtesy;
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
@@ -75,6 +79,8 @@ pub(crate) struct Worker {
     mailbox: AtomicUsize,
     turn: CachePadded<TurnMark>,
     tid: AtomicI32,
+    /// The CPU where it was last seen.
+    cpu: AtomicUsize,
     /// Without a processor, for one guest.
     is_host: AtomicBool,
     spawned: AtomicU64,
@@ -127,6 +133,7 @@ struct Own {
     /// How long to wait awake for work, in nanoseconds.
     patience: Cell<u64>,
     courtesy: Courtesy,
+    company: Company,
     random: Cell<u64>,
 }
 
@@ -155,6 +162,7 @@ impl Worker {
                 record: AtomicPtr::new(ptr::null_mut()),
             }),
             tid: AtomicI32::new(0),
+            cpu: AtomicUsize::new(0),
             is_host: AtomicBool::new(false),
             spawned: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -175,6 +183,7 @@ impl Worker {
                 panics: Cell::new(PanicWord::unknown()),
                 patience: Cell::new(rest::SEARCH),
                 courtesy: Courtesy::new(),
+                company: Company::new(),
                 random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             },
         }

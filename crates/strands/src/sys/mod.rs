@@ -5,6 +5,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod copy;
+pub(crate) mod cpu;
 pub(crate) mod epoll;
 pub(crate) mod futex;
 pub(crate) mod mem;

@@ -42,7 +42,7 @@
 //! deadlock finds either somebody who waits for a descriptor, or a worker that is up.
 //!
 //! Before it sleeps in its epoll it lets others have the CPU and looks once more, as long as that proves worth while
-//! (`worker/courtesy`).
+//! (`worker/courtesy`). Of two that share a CPU each yields to the other now and then (`worker/company`).
 //!
 //! A worker that is busy looks every 50 µs between two turns. If a turn takes longer than 10 ms, the
 //! monitor looks in its stead: what it finds may be waited for by goroutines of other workers, or by threads.

@@ -101,16 +101,13 @@ impl Here {
 
     /// Looks at the poller, having let others have the CPU: see `courtesy`. True if there was anything.
     fn look_with_courtesy(self) -> bool {
-        let (clock, courtesy) = (&self.runtime.clock, &self.own.courtesy);
-        if !courtesy.is_due() {
+        let clock = &self.runtime.clock;
+        if !self.may_yield() {
             return self.look_at_poller(clock.now()) > 0;
         }
+        self.call_over(clock.now());
         for _ in 0..YIELDS {
-            let before = clock.now();
-            std::thread::yield_now();
-            let after = clock.now();
-            let brought = self.look_at_poller(after);
-            let again = courtesy.weigh(after - before, brought);
+            let (brought, again) = self.yield_and_look();
             if brought > 0 || !self.inbox_is_empty() {
                 return true;
             }
@@ -135,6 +132,9 @@ impl Here {
         let mut events = Events::new();
         if timeout.is_none_or(|timeout| !timeout.is_zero()) {
             self.sleep_in(bed, timeout, &mut events);
+            if bed == Where::Poller {
+                self.see_who_is_here();
+            }
         } else {
             self.parker.get_up();
         }

@@ -250,7 +250,9 @@ impl Here {
         if self.poller_in_use().is_some_and(|poller| {
             poller.last_look().is_none_or(|look| self.runtime.clock.now() > look + LOOK_EVERY)
         }) {
-            self.look_at_poller(self.runtime.clock.now());
+            let now = self.runtime.clock.now();
+            self.look_at_poller(now);
+            self.take_turns(now);
         }
         if self.own.processor.get().is_none() && !self.is_host() {
             self.take_idle_processor();
