@@ -4,6 +4,7 @@ use crate::measure::Metric;
 use crate::peers::may::{May, Spsc};
 use crate::peers::smol::{Smol, SmolPool};
 use crate::peers::strands::{self, Strands};
+use crate::peers::strands_tasks::StrandsTasks;
 use crate::peers::threads::{Crossbeam, Flume, Kanal, ParkingLot, Std, Threads};
 use crate::peers::tokio::{self, Permits, Tokio, TokioPool};
 use crate::workload::{Sizes, Workload};
@@ -13,6 +14,7 @@ use crate::{blocking, futures, net};
 pub(crate) enum Peer {
     Strands,
     StrandsRoaming,
+    StrandsTasks,
     Go,
     Tokio,
     TokioPool,
@@ -31,9 +33,10 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 17] = [
+    pub(crate) const ALL: [Peer; 18] = [
         Peer::Strands,
         Peer::StrandsRoaming,
+        Peer::StrandsTasks,
         Peer::Go,
         Peer::Tokio,
         Peer::TokioPool,
@@ -55,6 +58,7 @@ impl Peer {
         match self {
             Peer::Strands => "strands",
             Peer::StrandsRoaming => "strands-roaming",
+            Peer::StrandsTasks => "strands-tasks",
             Peer::Go => "go",
             Peer::Tokio => "tokio",
             Peer::TokioPool => "tokio-pool",
@@ -97,6 +101,10 @@ impl Peer {
         }
         match self {
             Peer::Strands | Peer::StrandsRoaming => true,
+            // What tokio's tasks can be compared with, where they do what goroutines do.
+            Peer::StrandsTasks => {
+                matches!(workload, SpawnJoin | Yield2 | PingPong | Spsc | Mpmc | ManySleeps)
+            }
             // The others have no answer but "do not".
             _ if workload.holds_threads() => self == Peer::Go,
             // One CPU is a question to channels that block threads.
@@ -184,6 +192,7 @@ impl Peer {
             Peer::Strands | Peer::StrandsRoaming => {
                 blocking::run::<Strands, Strands>(workload, sizes)
             }
+            Peer::StrandsTasks => futures::run::<StrandsTasks, StrandsTasks>(workload, sizes),
             Peer::May => blocking::run::<May, May>(workload, sizes),
             Peer::MaySpsc => blocking::run::<May, Spsc>(workload, sizes),
             Peer::StrandsThreads => blocking::run::<Threads, Strands>(workload, sizes),

@@ -69,5 +69,6 @@ macro_rules! async_locks {
 pub(crate) mod may;
 pub(crate) mod smol;
 pub(crate) mod strands;
+pub(crate) mod strands_tasks;
 pub(crate) mod threads;
 pub(crate) mod tokio;
