@@ -116,6 +116,173 @@ fn a_dump_tells_of_threads_that_wait() {
     program.run().succeeded();
 }
 
+/// Waits until a line of the dump of which this is so, and returns it.
+#[track_caller]
+fn until_any(what: impl Fn(&str) -> bool) -> String {
+    let begun = Instant::now();
+    loop {
+        let dump = runtime::dump();
+        if let Some(line) = dump.lines().find(|line| what(line)) {
+            return line.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{dump}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_dump_tells_who_holds_the_lock_that_is_waited_for() {
+    let Some(program) = stage(|| {
+        let lock = Arc::new(strands::sync::Mutex::new(()));
+        let holds = |name: &str| {
+            let lock = Arc::clone(&lock);
+            let builder = thread::Builder::new().name(name.to_owned());
+            let body = move || {
+                let _guard = lock.lock().expect("not poisoned");
+                thread::park();
+            };
+            builder.spawn(body).expect("spawned")
+        };
+        let first = holds("first");
+        until(number(&first), |line| line.why == "park");
+        let second = holds("second");
+        let third = holds("third");
+        let held_by = |id: u64, name: &str| {
+            let tail = format!(", held by goroutine {id} \"{name}\"");
+            move |line: &Line| line.object.as_ref().is_some_and(|object| object.ends_with(&tail))
+        };
+        for waits in [&second, &third] {
+            until(number(waits), held_by(number(&first), "first"));
+        }
+        // A plain thread that waits, too.
+        let threads = {
+            let lock = Arc::clone(&lock);
+            let builder = std::thread::Builder::new().name("an old thread".into());
+            builder.spawn(move || drop(lock.lock().expect("not poisoned"))).expect("spawned")
+        };
+        let tail = format!(", held by goroutine {} \"first\"", number(&first));
+        until_any(|line| {
+            line.starts_with("thread \"an old thread\" [mutex lock, ")
+                && line.contains("]: waiting on mutex 0x")
+                && line.ends_with(&tail)
+        });
+        // The lock goes from one to the next, and those who wait on have not been told.
+        first.thread().unpark();
+        first.join().expect("no panic");
+        let parked = |handle| seen(number(handle)).is_some_and(|line| line.why == "park");
+        let begun = Instant::now();
+        while !parked(&second) && !parked(&third) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+        }
+        let (next, name, last) =
+            if parked(&second) { (second, "second", third) } else { (third, "third", second) };
+        until(number(&last), held_by(number(&next), name));
+        for handle in [next, last] {
+            handle.thread().unpark();
+            handle.join().expect("no panic");
+        }
+        threads.join().expect("no panic");
+
+        // Now the main thread has it, whether it waits or not; then another thread; then nobody with a stack.
+        let waits = || {
+            let lock = Arc::clone(&lock);
+            go(move || drop(lock.lock().expect("not poisoned")))
+        };
+        let guard = lock.lock().expect("not poisoned");
+        let waiting = waits();
+        let ends = |tail: &'static str| {
+            move |line: &Line| line.object.as_ref().is_some_and(|object| object.ends_with(tail))
+        };
+        until(number(&waiting), ends(", held by a thread"));
+        drop(guard);
+        waiting.join().expect("no panic");
+    }) else {
+        return;
+    };
+    program.run().succeeded();
+}
+
+#[test]
+fn a_dump_tells_who_writes() {
+    let Some(program) = stage(|| {
+        let lock = Arc::new(strands::sync::RwLock::new(()));
+        let writes = {
+            let lock = Arc::clone(&lock);
+            let builder = thread::Builder::new().name("writer".into());
+            let body = move || {
+                let _guard = lock.write().expect("not poisoned");
+                thread::park();
+            };
+            builder.spawn(body).expect("spawned")
+        };
+        until(number(&writes), |line| line.why == "park");
+        let tail = format!(", whose writer is goroutine {} \"writer\"", number(&writes));
+        let (to_read, to_write) = (Arc::clone(&lock), Arc::clone(&lock));
+        let reads = go(move || drop(to_read.read().expect("not poisoned")));
+        let also_writes = go(move || drop(to_write.write().expect("not poisoned")));
+        for (waits, why) in [(&reads, "rwlock read"), (&also_writes, "rwlock write")] {
+            until(number(waits), |line| {
+                line.why == why && line.object.as_ref().is_some_and(|o| o.ends_with(&tail))
+            });
+        }
+        writes.thread().unpark();
+        for handle in [writes, reads, also_writes] {
+            handle.join().expect("no panic");
+        }
+
+        // Readers are not known.
+        let guard = lock.read().expect("not poisoned");
+        let to_write = Arc::clone(&lock);
+        let waits = go(move || drop(to_write.write().expect("not poisoned")));
+        let line = until(number(&waits), |line| line.why == "rwlock write");
+        let object = line.object.expect("the lock");
+        assert!(object.starts_with("rwlock 0x") && !object.contains(','), "{object}");
+        drop(guard);
+        waits.join().expect("no panic");
+    }) else {
+        return;
+    };
+    program.run().succeeded();
+}
+
+/// Locks die as soon as nobody waits for them any more, while we look.
+#[test]
+fn dumps_look_at_no_lock_that_is_gone() {
+    let Some(program) = stage(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let churn: Vec<_> = (0..4)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                go(move || {
+                    while !stop.load(SeqCst) {
+                        let lock = Arc::new(strands::sync::Mutex::new(()));
+                        let guard = lock.lock().expect("not poisoned");
+                        let other = Arc::clone(&lock);
+                        let waits = go(move || drop(other.lock().expect("not poisoned")));
+                        strands::sleep(Duration::from_micros(20));
+                        drop(guard);
+                        drop(lock);
+                        waits.join().expect("no panic");
+                    }
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut named = 0;
+        while begun.elapsed() < Duration::from_secs(2) || named == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+            let dump = runtime::dump();
+            named += dump.matches(", held by goroutine ").count();
+        }
+        stop.store(true, SeqCst);
+        churn.into_iter().for_each(|handle| handle.join().expect("no panic"));
+    }) else {
+        return;
+    };
+    program.clone().processors(1).run().succeeded();
+    program.processors(2).run().succeeded();
+}
+
 #[test]
 fn a_dump_tells_who_runs_and_who_would_like_to() {
     let Some(program) = stage(|| {

@@ -16,11 +16,12 @@
 //! time, and nothing can have moved from a place not yet looked at to one looked at already: not even a
 //! thread that woke another and ended before it was counted.
 
+use super::holders::{Holders, Party};
 use super::runtime::Runtime;
 use super::started::Look;
 use crate::stack::{SigWriter, SlotRef};
 use crate::sys;
-use crate::wait::{self, Sleeps, WaitKind};
+use crate::wait::{Sleeps, WaitKind};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ fn evidence(runtime: &Runtime) -> Evidence {
 /// Tells the user, and ends the process.
 pub(super) fn report_deadlock(runtime: &'static Runtime) -> ! {
     let mut text = String::from("fatal error: all goroutines are asleep - deadlock!\n");
-    describe(runtime, &mut text);
+    describe(runtime, &mut text, true);
     sys::say(text.as_bytes());
     std::process::exit(2)
 }
@@ -118,17 +119,21 @@ pub(super) fn report_deadlock(runtime: &'static Runtime) -> ! {
 pub(crate) fn dump() -> String {
     let mut text = String::new();
     if let Some(runtime) = Runtime::running() {
-        describe(runtime, &mut text);
+        describe(runtime, &mut text, false);
     }
     text
 }
 
-fn describe(runtime: &'static Runtime, text: &mut String) {
+fn describe(runtime: &'static Runtime, text: &mut String, dead: bool) {
     let now = runtime.clock.now();
     let mut all = Vec::new();
     runtime.stacks.for_each_carved(None, |slot| all.extend(Look::at(slot, true)));
     all.sort_unstable_by_key(|look| look.id);
     all.dedup_by_key(|look| look.id);
+    let holders = Holders::now();
+    if dead {
+        holders.describe_circles(&all, text);
+    }
     let _ = writeln!(
         text,
         "{} started on {} processors and {} workers",
@@ -144,41 +149,37 @@ fn describe(runtime: &'static Runtime, text: &mut String) {
         let _ = writeln!(text, "{} not started yet", plural(fresh, "goroutine"));
     }
     for look in &all {
-        describe_one(text, look, now);
+        describe_one(text, look, now, &holders);
     }
-    wait::for_each_blocked_thread(|thread| {
-        let _ = match thread.name {
-            Some(name) => write!(text, "thread {name:?}"),
-            None => write!(text, "thread {}", thread.tid),
-        };
+    for thread in &holders.threads {
+        let party = Party::of_thread(thread);
         let _ = writeln!(
             text,
-            " [{}, {}]{}",
+            "{party} [{}, {}]{}{}",
             thread.why.kind,
             age(thread.for_how_long),
             thread.why.to_string().replacen(", ", ": ", 1),
+            holders.clause(&party, thread.why, thread.held),
         );
-    });
+    }
 }
 
 /// The line of one goroutine.
-pub(super) fn describe_one(text: &mut String, look: &Look, now: u64) {
-    let _ = write!(text, "goroutine {}", look.id);
-    if let Some(name) = look.name.as_deref().and_then(|identity| identity.name()) {
-        let _ = write!(text, " {name:?}");
-    }
-    let _ = write!(text, " [{}", look.why.kind);
+pub(super) fn describe_one(text: &mut String, look: &Look, now: u64, holders: &Holders) {
+    let party = Party::of_goroutine(look);
+    let _ = write!(text, "{party} [{}", look.why.kind);
     if look.why.kind.is_waiting() {
         let _ = write!(text, ", {}", age(Duration::from_nanos(now.saturating_sub(look.since))));
     }
     let _ = writeln!(
         text,
-        ", {} worker {}]: born at {}:{}{}",
+        ", {} worker {}]: born at {}:{}{}{}",
         if look.roams { "last on" } else { "home" },
         look.home,
         look.birth.file(),
         look.birth.line(),
-        look.why
+        look.why,
+        holders.clause(&party, look.why, look.held),
     );
 }
 

@@ -76,6 +76,7 @@ mod future;
 pub(crate) mod future_state;
 mod goroutine;
 mod here;
+mod holders;
 mod hosts;
 pub(crate) mod idle;
 mod join;

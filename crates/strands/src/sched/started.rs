@@ -13,7 +13,7 @@ use crate::queue::{Link, Linked};
 use crate::stack::{self, Slot, SlotRef};
 use crate::switch::{self, Farewell, Machine, Switch};
 use crate::sys::{self, cache};
-use crate::wait::{Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
+use crate::wait::{Followed, Held, Reason, ShortLock, TaskHeader, TaskVtable, WaitKind, Waiter};
 use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::panic::Location;
@@ -83,6 +83,8 @@ pub(crate) struct Started {
     birth: AtomicPtr<Location<'static>>,
     /// Of its closure: see `Goroutine::kind`.
     closure: AtomicUsize,
+    /// While it waits for a lock. It follows nothing when the goroutine ends, so it needs no fresh start.
+    followed: Followed,
     name: ShortLock<Option<Arc<Identity>>>,
 }
 
@@ -97,7 +99,7 @@ unsafe impl Linked for Started {
     }
 }
 
-static TASK_VTABLE: TaskVtable = TaskVtable { park, park_until, unpark, give_way };
+static TASK_VTABLE: TaskVtable = TaskVtable { park, park_until, unpark, give_way, followed };
 
 /// # Safety
 /// See [`TaskVtable::park`].
@@ -150,6 +152,13 @@ unsafe fn give_way(task: &TaskHeader) {
     // SAFETY: our vtable is in our records only, whose first field the header is.
     let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
     started.give_way();
+}
+
+/// # Safety
+/// See [`TaskVtable::followed`].
+unsafe fn followed(task: &TaskHeader) -> &Followed {
+    // SAFETY: our vtable is in our records only, whose first field the header is.
+    unsafe { &(*ptr::from_ref(task).cast::<Started>()).followed }
 }
 
 /// # Safety
@@ -542,6 +551,8 @@ pub(crate) struct Look {
     pub(crate) birth: Birth,
     pub(crate) site: Site,
     pub(crate) why: Reason,
+    /// Who holds the lock for which it waits.
+    pub(crate) held: Held,
     pub(crate) since: u64,
     /// The worker where it is at home; or on which it last ran, if it roams.
     pub(crate) home: usize,
@@ -591,6 +602,8 @@ impl Look {
                     WaitKind::from_byte((*record).kind.load(Ordering::Relaxed)),
                     (*record).object.load(Ordering::Relaxed),
                 ),
+                // Nor may one look at locks there.
+                held: if patiently { (*record).followed.held() } else { Held::Unknown },
                 since: (*record).since.load(Ordering::Relaxed),
                 home: (*record).home_index.load(Ordering::Relaxed) & !ROAMING,
                 roams: (*record).home_index.load(Ordering::Relaxed) & ROAMING != 0,

@@ -18,6 +18,7 @@
 //! nobody else knows its registers.
 
 use super::census::{age, describe_one, plural};
+use super::holders::Holders;
 use super::runtime::Runtime;
 use super::started::Look;
 use super::worker::Worker;
@@ -65,13 +66,14 @@ pub(super) fn examine(
         return false;
     }
     let now = runtime.clock.now();
+    let holders = Holders::now();
     let mut text = format!(
         "strands: a goroutine has blocked its thread, in a lock or the like, for {}; {} at home there cannot run \
          meanwhile. If one of them holds what it waits for, none of them ever will:\n  ",
         age(held_for),
         plural(siblings.len(), "goroutine"),
     );
-    describe_one(&mut text, &waiting, now);
+    describe_one(&mut text, &waiting, now, &holders);
     for (address, name) in frames.iter().zip(names) {
         let name = name.unwrap_or_else(|| format!("{address:#x}"));
         if name.starts_with(BOTTOM) {
@@ -82,7 +84,7 @@ pub(super) fn examine(
     text.push_str("cannot run:\n");
     for sibling in siblings.iter().take(NAMED) {
         text.push_str("  ");
-        describe_one(&mut text, sibling, now);
+        describe_one(&mut text, sibling, now, &holders);
     }
     if siblings.len() > NAMED {
         let _ = writeln!(text, "  and {} more", siblings.len() - NAMED);

@@ -17,7 +17,7 @@
 //! A deadline claims a waiter without the short lock. Such a place stays in line, is stepped over, and is
 //! taken out by its owner ([`Line::leave`]).
 
-use crate::wait::{Reason, ShortLock, Token, Waiter, Wake};
+use crate::wait::{Holder, Reason, ShortLock, Token, Waiter, Wake};
 use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::ptr;
@@ -72,6 +72,16 @@ impl Place {
     #[inline]
     pub(super) fn park(&self, why: Reason, deadline: Option<Instant>) -> Token {
         self.waiter.park(why, deadline)
+    }
+
+    /// The same, for a lock that somebody holds, whom reports are to name meanwhile.
+    pub(super) fn park_behind(
+        &self,
+        holder: &Holder,
+        why: Reason,
+        deadline: Option<Instant>,
+    ) -> Token {
+        self.waiter.park_behind(holder, why, deadline)
     }
 
     /// For an async task that has found itself in line, under the short lock: the former waker, which is to

@@ -1,13 +1,14 @@
 //! The system calls that the runtime makes, as small safe functions. Linux.
 //!
-//! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, `symbols` and `trace`
-//! aside.
+//! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, but for `mappings`,
+//! `symbols` and `trace`, which are for reports.
 
 pub(crate) mod cache;
 pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
 pub(crate) mod futex;
+pub(crate) mod mappings;
 pub(crate) mod mem;
 pub(crate) mod membarrier;
 pub(crate) mod notify;

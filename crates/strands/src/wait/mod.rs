@@ -32,6 +32,7 @@
 //! blocked for a while asks `sched::watch` to look for deadlocks.
 
 mod biased;
+mod holder;
 mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -42,6 +43,9 @@ mod signal;
 mod thread;
 
 pub(crate) use biased::{BiasedLock, BiasedLockGuard};
+#[cfg(not(loom))]
+pub(crate) use holder::stack_pointer;
+pub(crate) use holder::{Followed, Held, Holder};
 pub(crate) use lock::{ShortLock, ShortLockGuard};
 pub(crate) use reason::{Reason, WaitKind};
 #[cfg(not(loom))]
@@ -50,8 +54,8 @@ pub(crate) use seat::{Seat, seat, seat_pointer, take_seat};
 #[cfg(not(loom))]
 pub(crate) use signal::Signal;
 #[cfg(not(loom))]
-pub(crate) use thread::{Sleeps, elsewhere};
-pub(crate) use thread::{ThreadParker, for_each_blocked_thread, linger};
+pub(crate) use thread::{BlockedThread, Sleeps, blocked_threads, elsewhere};
+pub(crate) use thread::{ThreadParker, linger};
 
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::primitive::{Arc, UnsafeCell};
@@ -99,6 +103,11 @@ pub(crate) struct TaskVtable {
     /// # Safety
     /// `task` is the goroutine that runs now.
     pub(crate) give_way: unsafe fn(task: &TaskHeader),
+    /// Where its record says for which lock it waits.
+    ///
+    /// # Safety
+    /// `task` is the goroutine that runs now.
+    pub(crate) followed: unsafe fn(task: &TaskHeader) -> &Followed,
 }
 
 thread_local! {
@@ -246,6 +255,32 @@ impl Waiter {
         let token = self.claim.load(Ordering::Acquire);
         debug_assert_ne!(token, WAITING, "woken without a claim");
         token
+    }
+
+    /// As [`park`](Waiter::park), for a lock: meanwhile reports can tell who holds it.
+    pub(crate) fn park_behind(
+        &self,
+        holder: &Holder,
+        why: Reason,
+        deadline: Option<Instant>,
+    ) -> Token {
+        #[cfg(not(loom))]
+        let _following = {
+            let followed = match &self.task {
+                // SAFETY: `new` found this goroutine running here, and it still is.
+                Task::Goroutine(task) => unsafe {
+                    let task = task.as_ref();
+                    (task.vtable.followed)(task)
+                },
+                Task::Thread(parker) => parker.followed(),
+                Task::Future(_) => unreachable!("an async task is polled, not parked"),
+            };
+            holder::Following::new(followed, holder)
+        };
+        // Models look at the wait; what follows it has its own.
+        #[cfg(loom)]
+        let _ = holder;
+        self.park(why, deadline)
     }
 
     /// Whether it is a thread that waits.

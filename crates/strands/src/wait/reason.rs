@@ -145,15 +145,24 @@ impl From<WaitKind> for Reason {
     }
 }
 
+impl Reason {
+    /// `channel 0x7f…` or `goroutine 7`; `None` where it does not matter which one it is.
+    pub(crate) fn thing(&self) -> Option<String> {
+        let noun = self.kind.noun()?;
+        Some(match noun {
+            "goroutine" | "descriptor" => format!("{noun} {}", self.object),
+            _ => format!("{noun} {:#x}", self.object),
+        })
+    }
+}
+
 /// `, waiting on channel 0x7f…` or `, waiting on goroutine 7` or `, 3 arms`, or nothing.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.kind, self.kind.noun()) {
+        match (self.kind, self.thing()) {
             (WaitKind::Select, _) => write!(f, ", {} arms", self.object),
             (_, None) => Ok(()),
-            (WaitKind::Join, Some(noun)) => write!(f, ", waiting on {noun} {}", self.object),
-            (_, Some(noun @ "descriptor")) => write!(f, ", waiting on {noun} {}", self.object),
-            (_, Some(noun)) => write!(f, ", waiting on {noun} {:#x}", self.object),
+            (_, Some(thing)) => write!(f, ", waiting on {thing}"),
         }
     }
 }

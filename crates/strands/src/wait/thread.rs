@@ -13,6 +13,8 @@
 //! goes on the count after it has fallen asleep, and the *waker* takes it off before it wakes it. So the
 //! count (which may dip below zero for a moment) never includes a thread that can still run.
 
+#[cfg(not(loom))]
+use super::{Followed, Held, stack_pointer};
 use super::{Reason, WaitKind};
 use crate::primitive::{Arc, Futex};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -85,6 +87,10 @@ pub(crate) struct ThreadParker {
     object: AtomicUsize,
     /// Milliseconds since [`epoch`].
     since: AtomicU64,
+    /// An address on its stack.
+    stack: AtomicUsize,
+    #[cfg(not(loom))]
+    followed: Followed,
     name: Option<String>,
     tid: i32,
 }
@@ -172,6 +178,9 @@ impl ThreadParker {
             kind: AtomicU8::new(WaitKind::Running as u8),
             object: AtomicUsize::new(0),
             since: AtomicU64::new(0),
+            stack: AtomicUsize::new(0),
+            #[cfg(not(loom))]
+            followed: Followed::nothing(),
             name,
             tid,
         }
@@ -270,7 +279,16 @@ impl ThreadParker {
         self.object.store(why.object, Relaxed);
         self.kind.store(why.kind as u8, Relaxed);
         #[cfg(not(loom))]
-        self.since.store(epoch().elapsed().as_millis() as u64, Relaxed);
+        {
+            self.since.store(epoch().elapsed().as_millis() as u64, Relaxed);
+            self.stack.store(stack_pointer(), Relaxed);
+        }
+    }
+
+    /// Where it says for which lock it waits.
+    #[cfg(not(loom))]
+    pub(super) fn followed(&self) -> &Followed {
+        &self.followed
     }
 }
 
@@ -290,40 +308,41 @@ pub(crate) fn elsewhere<R>(why: Reason, wait: impl FnOnce() -> R) -> R {
 }
 
 /// What a dump says of a thread that waits.
-pub(crate) struct BlockedThread<'a> {
-    pub(crate) name: Option<&'a str>,
+#[cfg(not(loom))]
+pub(crate) struct BlockedThread {
+    pub(crate) name: Option<String>,
     pub(crate) tid: i32,
     pub(crate) why: Reason,
     pub(crate) for_how_long: Duration,
+    /// An address on its stack.
+    pub(crate) stack: usize,
+    /// Who holds the lock for which it waits.
+    pub(crate) held: Held,
 }
 
-/// Calls `f` for each plain thread that waits at the seam just now.
+/// The plain threads that wait at the seam just now.
 #[cfg(not(loom))]
-pub(crate) fn for_each_blocked_thread(mut f: impl FnMut(BlockedThread<'_>)) {
+pub(crate) fn blocked_threads() -> Vec<BlockedThread> {
     use std::sync::atomic::Ordering::Relaxed;
     let all: Vec<_> = {
         let all = ALL.lock().unwrap_or_else(|e| e.into_inner());
         all.iter().filter_map(Weak::upgrade).collect()
     };
     let now = epoch().elapsed();
-    for parker in all {
+    let waits = |parker: &Arc<ThreadParker>| {
         let state = parker.state.load(Ordering::Acquire);
-        if !matches!(state, ASLEEP | ASLEEP_FOR_GOOD | ELSEWHERE) {
-            continue;
-        }
-        f(BlockedThread {
-            name: parker.name.as_deref(),
-            tid: parker.tid,
-            why: Reason::on(
-                WaitKind::from_byte(parker.kind.load(Relaxed)),
-                parker.object.load(Relaxed),
-            ),
-            for_how_long: now.saturating_sub(Duration::from_millis(parker.since.load(Relaxed))),
-        });
-    }
-}
-
-#[cfg(loom)]
-pub(crate) fn for_each_blocked_thread(mut f: impl FnMut(BlockedThread<'_>)) {
-    let _ = &mut f;
+        matches!(state, ASLEEP | ASLEEP_FOR_GOOD | ELSEWHERE)
+    };
+    let look = |parker: Arc<ThreadParker>| BlockedThread {
+        name: parker.name.clone(),
+        tid: parker.tid,
+        why: Reason::on(
+            WaitKind::from_byte(parker.kind.load(Relaxed)),
+            parker.object.load(Relaxed),
+        ),
+        for_how_long: now.saturating_sub(Duration::from_millis(parker.since.load(Relaxed))),
+        stack: parker.stack.load(Relaxed),
+        held: parker.followed.held(),
+    };
+    all.into_iter().filter(waits).map(look).collect()
 }

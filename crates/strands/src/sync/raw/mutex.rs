@@ -34,6 +34,13 @@
 //!
 //! `STARVING` implies `LOCKED`: it is set while another owns the lock, who then hands over.
 //!
+//! # Who has it
+//!
+//! Whoever has taken the lock marks it as its own, for reports ([`Holder`]): by one store, which nobody waits for. An
+//! owner who gives it back while others wait wipes the mark first, so that nobody is named who has it no more; one who
+//! gives it back when nobody waits leaves the mark, for nobody would read it. A report may find the mark of the owner
+//! before, or none, while the lock passes from one to the next. When nothing goes on it is exact.
+//!
 //! # No wake-up is lost
 //!
 //! Whoever joins has seen `LOCKED` when it set `WAITED`, in one compare-and-swap under the short lock. So the
@@ -45,7 +52,7 @@
 use super::super::line::{Line, Place};
 use crate::primitive::atomic::{AtomicU8, Ordering};
 use crate::primitive::hint;
-use crate::wait::{FIRST_FREE, Reason, ShortLock, TIMED_OUT, Token, WaitKind, Wake};
+use crate::wait::{FIRST_FREE, Holder, Reason, ShortLock, TIMED_OUT, Token, WaitKind, Wake};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
@@ -92,6 +99,8 @@ pub(super) fn pause(look: u32) {
 /// Blocks: the goroutine, or else the thread.
 pub struct RawMutex {
     state: AtomicU8,
+    /// Whose it is, for reports.
+    holder: Holder,
     line: ShortLock<Line>,
 }
 
@@ -124,7 +133,11 @@ impl RefUnwindSafe for RawMutex {}
 impl RawMutex {
     const_unless_loom! {
         pub(in crate::sync) fn new() -> RawMutex {
-            RawMutex { state: AtomicU8::new(0), line: ShortLock::new(Line::new()) }
+            RawMutex {
+                state: AtomicU8::new(0),
+                holder: Holder::new(),
+                line: ShortLock::new(Line::new()),
+            }
         }
     }
 
@@ -135,7 +148,16 @@ impl RawMutex {
 
     #[inline]
     pub(in crate::sync) fn try_lock(&self) -> bool {
-        self.take_if_untouched() || self.try_lock_touched()
+        let taken = self.take_if_untouched() || self.try_lock_touched();
+        if taken {
+            self.holder.mark();
+        }
+        taken
+    }
+
+    /// Whose it is: for locks of which this is a part.
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     #[inline]
@@ -166,6 +188,7 @@ impl RawMutex {
         if !self.take_if_untouched() {
             self.lock_slow(None, self.reason());
         }
+        self.holder.mark();
     }
 
     /// False: the deadline has passed.
@@ -177,7 +200,11 @@ impl RawMutex {
     /// The same, for a lock of which this is a part, and which says why one waits.
     #[inline]
     pub(super) fn lock_as_part(&self, deadline: Option<Instant>, why: Reason) -> bool {
-        self.take_if_untouched() || self.lock_slow(deadline, why)
+        let taken = self.take_if_untouched() || self.lock_slow(deadline, why);
+        if taken {
+            self.holder.mark();
+        }
+        taken
     }
 
     #[cold]
@@ -192,7 +219,7 @@ impl RawMutex {
             if unsafe { self.take_or_join(&mut quest, &place) } {
                 return true;
             }
-            match place.park(why, deadline) {
+            match place.park_behind(&self.holder, why, deadline) {
                 HANDED => {
                     self.end_starving(&quest);
                     return true;
@@ -286,6 +313,7 @@ impl RawMutex {
 
     #[cold]
     fn unlock_slow(&self) {
+        self.holder.wipe();
         let mut seen = self.state.load(Ordering::Relaxed);
         // Nobody waits, or one who does is awake.
         while seen & STARVING == 0 && (seen & WAITED == 0 || seen & WOKEN != 0) {
@@ -304,6 +332,7 @@ impl RawMutex {
     /// As for [`unlock`](Self::unlock).
     #[cfg(not(loom))]
     pub(in crate::sync) unsafe fn unlock_fair(&self) {
+        self.holder.wipe();
         let wake = self.release(&mut self.line.lock(), true);
         drop(wake);
     }
@@ -409,29 +438,37 @@ impl<'a> Locking<'a> {
     pub(in crate::sync) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // SAFETY: the place is not moved while it is in line; it is replaced when it is out.
         let this = unsafe { self.get_unchecked_mut() };
-        if let Some(place) = &this.place {
+        let poll = this.advance(cx);
+        if poll.is_ready() {
+            this.raw.holder.mark_task();
+        }
+        poll
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(place) = &self.place {
             // What belongs to the executor is cloned and dropped outside the short lock.
             let waker = cx.waker().clone();
             let (outcome, waker) = {
-                let _line = this.raw.line.lock();
+                let _line = self.raw.line.lock();
                 match place.outcome() {
                     None => (None, place.renew(waker)),
                     outcome => (outcome, Some(waker)),
                 }
             };
             let Some(token) = outcome else { return Poll::Pending };
-            this.place = None;
+            self.place = None;
             if token == HANDED {
-                this.raw.end_starving(&this.quest);
+                self.raw.end_starving(&self.quest);
                 return Poll::Ready(());
             }
-            this.quest.woken = true;
-            return this.take_or_wait(waker.expect("it was not left in the place"));
+            self.quest.woken = true;
+            return self.take_or_wait(waker.expect("it was not left in the place"));
         }
-        if this.raw.try_lock() {
+        if self.raw.try_lock() {
             return Poll::Ready(());
         }
-        this.take_or_wait(cx.waker().clone())
+        self.take_or_wait(cx.waker().clone())
     }
 
     fn take_or_wait(&mut self, waker: Waker) -> Poll<()> {

@@ -227,7 +227,9 @@ impl RawRwLock {
         if unsafe { self.read_or_join(&place) } {
             return true;
         }
-        let token = place.park(self.reason(WaitKind::RwLockRead), deadline);
+        // Whoever has `writers` holds us back: it writes, or is about to.
+        let why = self.reason(WaitKind::RwLockRead);
+        let token = place.park_behind(self.writers.holder(), why, deadline);
         if token == TIMED_OUT {
             self.stop_waiting_to_read(&place);
         }
