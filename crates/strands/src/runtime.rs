@@ -93,7 +93,8 @@ pub fn metrics() -> Metrics {
 
 /// Who is there and what it waits for: a line for every goroutine that has started and not ended (its
 /// number, name, what it waits for and for how long, where it is at home, where it was born), and for
-/// every plain thread that waits for one of our channels, joins or parks.
+/// every plain thread that waits for one of our channels, joins or parks. Of a lock that is waited for it tells who
+/// holds it, or is its writer: see [`sync::Mutex`](crate::sync::Mutex#reports).
 ///
 /// It is put together while the program goes on: each line is true, but not all need be of one moment.
 /// Times are exact to a few milliseconds.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use strands::channel::{bounded, unbounded};
 use strands::sync::{Barrier, Mutex, RwLock};
@@ -453,6 +454,37 @@ fn where_nobody_waits_for_itself_no_circle_is_told() {
     let outcome = reported(program);
     assert!(circles(&outcome).is_empty(), "{outcome}");
     assert!(outcome.stderr.contains("\"waits\" [mutex lock, "), "{outcome}");
+}
+
+#[test]
+fn a_lock_that_is_free_is_held_by_nobody() {
+    let Some(program) = stage(|| {
+        let lock = Arc::new(Mutex::new(()));
+        let (has, may_go, never) = (bounded(0), bounded::<()>(0), bounded::<()>(0));
+        let holds = Arc::clone(&lock);
+        let owner = lost("owner", "chan receive", move || {
+            let guard = holds.lock();
+            has.0.send(()).expect("received");
+            may_go.1.recv().expect("sent");
+            drop(guard);
+            let _ = never.1.recv();
+        });
+        has.1.recv().expect("sent");
+        // First in line is a future that is woken, and then polled by nobody.
+        let mut first = Box::pin(lock.lock_async());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let waits = Arc::clone(&lock);
+        let second = lost("second", "mutex lock", move || drop(waits.lock()));
+        until_it_waits(&second);
+        may_go.0.send(()).expect("received");
+        drop(second.join());
+        drop((owner, never.0));
+    }) else {
+        return;
+    };
+    let outcome = reported(program);
+    assert!(!outcome.stderr.contains(", held by "), "{outcome}");
 }
 
 #[test]

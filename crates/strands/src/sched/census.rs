@@ -15,6 +15,8 @@
 //! turn, no thread was woken, none of ours has ended. So all that the first reading saw held at the same
 //! time, and nothing can have moved from a place not yet looked at to one looked at already: not even a
 //! thread that woke another and ended before it was counted.
+//!
+//! So nothing passes from hand to hand any more, and the report can say who waits for each other in a circle (`holders`).
 
 use super::holders::{Holders, Party};
 use super::runtime::Runtime;

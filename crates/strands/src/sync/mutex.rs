@@ -41,6 +41,13 @@ use std::time::{Duration, Instant};
 /// A lock that is given back goes to whoever comes first, which is fast; but to one who has waited for a
 /// millisecond it is handed over. So nobody starves.
 ///
+/// # Reports
+///
+/// A mutex knows on whose stack it was locked. So a [dump](crate::runtime::dump) names, for each who waits for it, the
+/// goroutine or thread that holds it at that moment (just as it changes hands: none, or the one before), and the report of a
+/// deadlock tells of those who wait for each other in a circle. One that was locked by [`lock_async`](Mutex::lock_async)
+/// is "held by an async task". If a guard is leaked and its owner ends, whoever gets its stack may be named.
+///
 /// # Differences from std
 ///
 /// [`try_lock_for`](Mutex::try_lock_for), [`try_lock_until`](Mutex::try_lock_until) and

@@ -45,6 +45,12 @@ use std::time::{Duration, Instant};
 /// processors do not disturb each other. A writer that has to wait for readers puts an end to that, until it turns out
 /// again. Readers on plain threads always share the word, and so do all where the kernel has no
 /// `membarrier(2)` for us.
+///
+/// # Reports
+///
+/// A [dump](crate::runtime::dump) and the report of a deadlock name the writer that somebody waits for, be it that it writes
+/// or waits to write, as they name the holder of a [`Mutex`](super::Mutex#reports). Readers are not known: of a writer that
+/// waits for readers it is not said for whom.
 pub struct RwLock<T: ?Sized> {
     raw: RawRwLock,
     poison: Flag,

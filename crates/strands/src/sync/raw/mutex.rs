@@ -97,11 +97,13 @@ pub(super) fn pause(look: u32) {
 /// [`lock_api::RawMutex`].
 ///
 /// Blocks: the goroutine, or else the thread.
+// In this order: what is written each time is side by side, and next to what the lock guards.
+#[repr(C)]
 pub struct RawMutex {
-    state: AtomicU8,
+    line: ShortLock<Line>,
     /// Whose it is, for reports.
     holder: Holder,
-    line: ShortLock<Line>,
+    state: AtomicU8,
 }
 
 /// What one who wants the lock has been through.
@@ -134,9 +136,9 @@ impl RawMutex {
     const_unless_loom! {
         pub(in crate::sync) fn new() -> RawMutex {
             RawMutex {
-                state: AtomicU8::new(0),
-                holder: Holder::new(),
                 line: ShortLock::new(Line::new()),
+                holder: Holder::new(),
+                state: AtomicU8::new(0),
             }
         }
     }
