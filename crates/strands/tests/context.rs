@@ -704,6 +704,9 @@ fn a_signal_ends_its_contexts_and_the_second_one_the_process() {
     };
     let ended = Child::of("a_signal_ends_its_contexts_and_the_second_one_the_process").run(|| {
         use Signal::{Hangup, Interrupt, Terminate};
+        // Whoever started the tests may have it ignored, as `nohup` does.
+        // SAFETY: nobody else has set an action for it.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
         let (both, _keep) = context::signals(&root(), &[Interrupt, Terminate]).unwrap();
         let (one, _keep_too) = context::ctrl_c(&root()).unwrap();
         let (other, dropped) = context::signals(&root(), &[Hangup]).unwrap();

@@ -113,9 +113,10 @@ impl<T: ?Sized> Mutex<T> {
     /// An owner has panicked while it held the lock. The error has the guard.
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let entered = self.poison.enter();
         self.raw.lock();
         // SAFETY: locked just now.
-        unsafe { MutexGuard::new(self) }
+        unsafe { MutexGuard::of_one_who(entered, self) }
     }
 
     /// Locks it if it is free. Never blocks.
@@ -227,7 +228,17 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// The lock was taken, and is the guard's from here on.
     #[inline]
     unsafe fn new(lock: &'a Mutex<T>) -> LockResult<MutexGuard<'a, T>> {
-        let entered = lock.poison.enter();
+        // SAFETY: the caller's promise.
+        unsafe { MutexGuard::of_one_who(lock.poison.enter(), lock) }
+    }
+
+    /// The same for one who has asked itself beforehand whether it is panicking: between the locked instructions of taking
+    /// the lock and giving it back nothing else can be done meanwhile, before the first of them it can.
+    ///
+    /// # Safety
+    /// As for [`new`](MutexGuard::new).
+    #[inline]
+    unsafe fn of_one_who(entered: Panicking, lock: &'a Mutex<T>) -> LockResult<MutexGuard<'a, T>> {
         lock.poison.wrap(MutexGuard { lock, entered, not_send: PhantomData })
     }
 
