@@ -90,7 +90,24 @@ fn an_empty_datagram_is_one() {
 
 #[test]
 fn children_inherit_none_of_our_descriptors() {
-    strands::run(|| {
+    // What a child is given, by number and target.
+    fn given(list: Vec<u8>) -> Vec<(i32, String)> {
+        let list = String::from_utf8(list).unwrap();
+        let lines = list.lines().filter_map(|line| line.split_once(" -> "));
+        lines
+            .map(|(name, target)| {
+                (name.rsplit(' ').next().unwrap().parse().unwrap(), target.to_owned())
+            })
+            .filter(|(number, target)| *number > 2 && !target.starts_with("/proc/"))
+            .collect()
+    }
+    let by_std = || {
+        let output = std::process::Command::new("ls").arg("-l").arg("/proc/self/fd").output();
+        given(output.unwrap().stdout)
+    };
+    // What the tests themselves were given, children are given too.
+    let before = by_std();
+    strands::run(move || {
         // A bit of everything, each in use.
         let (mut one, other) = tcp_pair();
         let (mut near, far) = UnixStream::pair().unwrap();
@@ -104,18 +121,10 @@ fn children_inherit_none_of_our_descriptors() {
         ];
         strands::yield_now();
         let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
-        let list = || Command::new("ls").arg("-l").arg("/proc/self/fd").output().unwrap();
-        let (ours, stds) = (
-            list(),
-            std::process::Command::new("ls").arg("-l").arg("/proc/self/fd").output().unwrap(),
-        );
-        for output in [ours.stdout, stds.stdout] {
-            let list = String::from_utf8(output).unwrap();
-            for line in list.lines().filter(|line| line.contains(" -> ")) {
-                let (name, target) = line.split_once(" -> ").unwrap();
-                let number: i32 = name.rsplit(' ').next().unwrap().parse().unwrap();
-                assert!(number <= 2 || target.starts_with("/proc/"), "{list}");
-            }
+        let ours = Command::new("ls").arg("-l").arg("/proc/self/fd").output().unwrap();
+        for after in [given(ours.stdout), by_std()] {
+            let new: Vec<_> = after.iter().filter(|one| !before.contains(one)).collect();
+            assert!(new.is_empty(), "{new:?}");
         }
         sleeper.kill().unwrap();
         assert!(!sleeper.wait().unwrap().success());
