@@ -88,7 +88,7 @@ fn a_writer_is_alone_among_readers_in_lanes() {
 
 #[test]
 fn a_reader_may_leave_in_another_lane_than_it_came_in() {
-    model(2, || {
+    model(3, || {
         let _seat = Seated::at(0);
         let shared = often_read();
         assert!(shared.lock.read_until(None));
@@ -108,7 +108,7 @@ fn a_reader_may_leave_in_another_lane_than_it_came_in() {
 
 #[test]
 fn a_reader_may_leave_where_there_is_no_lane() {
-    model(2, || {
+    model(3, || {
         let shared = {
             let _seat = Seated::at(0);
             let shared = often_read();
