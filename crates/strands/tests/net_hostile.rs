@@ -149,11 +149,10 @@ fn what_a_child_keeps_open_wakes_nobody_after_it_was_closed_here() {
         let copy: OwnedFd = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().unwrap();
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(copy)).spawn().unwrap();
         drop(ours);
-        // Takes the number, unless the runtime has it just then, and most likely the record.
+        // Takes the number, as soon as the runtime does not have it for a moment, and most likely the record.
         let pair = || UnixStream::pair().unwrap();
-        let mut pairs = std::iter::repeat_with(pair).take(100);
-        let (next, mut writer) =
-            pairs.find(|(next, _)| next.as_raw_fd() == number).unwrap_or_else(pair);
+        let mut pairs = std::iter::repeat_with(pair).take(10_000);
+        let (next, mut writer) = pairs.find(|(next, _)| next.as_raw_fd() == number).unwrap();
         let reader = strands::go(move || {
             let mut buffer = [0; 8];
             let read = (&next).read(&mut buffer).unwrap();
@@ -398,7 +397,8 @@ fn times_that_are_up_before_they_begin_do_what_can_be_done_at_once() {
             one.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
             assert_eq!((&one).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
             other.write_all(b"x").unwrap();
-            child::wait_until("it has come", || (&one).read(&mut [0]).is_ok_and(|read| read == 1));
+            child::wait_until("it has come", || one.readable().is_ready());
+            assert_eq!((&one).read(&mut [0]).unwrap(), 1);
             let zero = TcpStream::connect_timeout(&one.peer_addr().unwrap(), Duration::ZERO);
             assert_eq!(zero.unwrap_err().kind(), ErrorKind::InvalidInput);
             // A context that is done before the call has nothing done by it, though something could be.
@@ -408,13 +408,43 @@ fn times_that_are_up_before_they_begin_do_what_can_be_done_at_once() {
             cancel.cancel();
             assert!(one.read_ctx(&mut [0], &ctx).is_err());
             let mut rest = [0];
-            // What was sent may be on its way still.
-            one.set_read_timeout(None).unwrap();
             assert_eq!((&one).read(&mut rest).unwrap(), 1);
             assert_eq!(&rest, b"y");
         })
         .join();
     }
+}
+
+#[test]
+fn what_has_come_is_read_though_no_poller_has_told_of_it_and_the_time_is_up() {
+    let body = || {
+        let (one, mut other) = tcp_pair();
+        let is_done = Arc::new(AtomicUsize::new(0));
+        // With it to run, the worker has better things to do than to look at its poller.
+        let busy = strands::go({
+            let is_done = Arc::clone(&is_done);
+            move || {
+                while is_done.load(SeqCst) == 0 {
+                    strands::yield_now();
+                }
+            }
+        });
+        one.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
+        for _ in 0..1_000 {
+            assert_eq!((&one).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            other.write_all(b"x").unwrap();
+            while !one.readable().is_ready() {
+                strands::yield_now();
+            }
+            assert_eq!((&one).read(&mut [0]).unwrap(), 1);
+        }
+        is_done.store(1, SeqCst);
+        busy.join().unwrap();
+    };
+    Child::of("what_has_come_is_read_though_no_poller_has_told_of_it_and_the_time_is_up")
+        .env("STRANDS_MAXPROCS", "1")
+        .run(|| strands::run(body))
+        .assert_success();
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Source {
     }
 
     /// Makes the call, and as long as it would block waits and makes it again; for as long as the side's timeout
-    /// allows.
+    /// allows. It has been made, in vain, after the time was up, if that is what is said.
     ///
     /// Blocks: the goroutine, or else the thread.
     ///
@@ -195,10 +195,11 @@ impl Source {
         emptied: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
         let mut deadline = None;
+        let mut is_last = false;
         let trusts_edges = here::current().is_some() && !self.is_nonblocking();
         loop {
             let seen = self.0.look(side);
-            if seen.is_ready() || !trusts_edges {
+            if seen.is_ready() || !trusts_edges || is_last {
                 match call() {
                     Ok(done) => {
                         if trusts_edges && emptied(&done) && seen.is_plain() {
@@ -218,12 +219,14 @@ impl Source {
                     self.0.clear(side, seen);
                 }
             }
+            if is_last {
+                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+            }
             if deadline.is_none() {
                 deadline = timeout.map(crate::sched::deadline);
             }
-            if !self.wait(side, why, deadline)? {
-                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-            }
+            // The time is up, yet what it was waited for may be there: nobody has looked at the poller since.
+            is_last = !self.wait(side, why, deadline)?;
         }
     }
 
