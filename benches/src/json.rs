@@ -73,7 +73,8 @@ mod tests {
             failures: Vec::new(),
             absent: None,
         };
-        let table = Table { workload: Workload::Yield2, procs: 2, cells: vec![cell] };
+        let (workload, cells) = (Workload::Yield2, vec![cell]);
+        let table = Table { workload, procs: 2, cells, distances: Vec::new(), repeated: 0 };
         let facts = [("kernel", "a \"b\"\n".to_owned())];
         let expected = r#"{"facts":{"kernel":"a \"b\"\u000a"},"tables":[{"workload":"yield_2","procs":2,"peers":[{"peer":"strands","metrics":{"each":{"unit":"ns","samples":[2.5,1]}},"failures":[],"absent":null}]}]}"#;
         assert_eq!(document(&facts, &[table]), format!("{expected}\n"));

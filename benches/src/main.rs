@@ -11,6 +11,7 @@
 mod blocking;
 mod child;
 mod cli;
+mod distance;
 mod futures;
 mod golang;
 mod json;

@@ -106,19 +106,36 @@ pub(crate) fn memory() -> u64 {
 
 /// Confines this process to `procs` processors, for peers that have no such setting.
 pub(crate) fn pin_to(procs: usize) {
-    let available = std::thread::available_parallelism().map_or(1, |n| n.get());
-    if procs >= available {
-        return;
+    let cpus = allowed_cpus();
+    if procs < cpus.len() {
+        confine(&cpus[..procs]);
     }
-    // SAFETY: a zeroed cpu_set_t is the empty set; all calls stay within it and this thread.
-    let status = unsafe {
+}
+
+/// Confines this thread to one CPU.
+pub(crate) fn pin_to_cpu(cpu: usize) {
+    confine(&[cpu]);
+}
+
+/// The CPUs that this thread may use.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: a zeroed cpu_set_t is the empty set; the call stays within it and this thread.
+    let allowed = unsafe {
         let mut allowed: libc::cpu_set_t = std::mem::zeroed();
         libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut allowed);
+        allowed
+    };
+    // SAFETY: there are such bits.
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &allowed) })
+        .collect()
+}
+
+fn confine(cpus: &[usize]) {
+    // SAFETY: a zeroed cpu_set_t is the empty set; all calls stay within it and this thread.
+    let status = unsafe {
         let mut chosen: libc::cpu_set_t = std::mem::zeroed();
-        (0..libc::CPU_SETSIZE as usize)
-            .filter(|&cpu| libc::CPU_ISSET(cpu, &allowed))
-            .take(procs)
-            .for_each(|cpu| libc::CPU_SET(cpu, &mut chosen));
+        cpus.iter().for_each(|&cpu| libc::CPU_SET(cpu, &mut chosen));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &chosen)
     };
     assert_eq!(status, 0, "sched_setaffinity");

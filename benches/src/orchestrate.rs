@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use crate::child::{self, Failure};
 use crate::cli::Options;
+use crate::distance::Distance;
 use crate::golang::{self, Go};
 use crate::measure::Metric;
 use crate::peer::Peer;
@@ -16,7 +17,14 @@ pub(crate) struct Table {
     pub(crate) workload: Workload,
     pub(crate) procs: usize,
     pub(crate) cells: Vec<Cell>,
+    /// How far the processors were from each other in each turn.
+    pub(crate) distances: Vec<Distance>,
+    /// How many turns were done again because that had changed.
+    pub(crate) repeated: usize,
 }
+
+/// How often one turn may be done again.
+const MOST_AGAIN: usize = 3;
 
 /// What one peer did.
 pub(crate) struct Cell {
@@ -111,7 +119,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// All peers in turn, then all again: a disturbance of the machine meets every one of them.
+/// All peers in turn, then all again: a disturbance of the machine meets every one of them. A turn in which the
+/// processors were moved (see `distance`) is done again.
 fn measure(
     workload: Workload,
     procs: usize,
@@ -120,35 +129,66 @@ fn measure(
     this: &PathBuf,
 ) -> Table {
     let fitting = options.peers.iter().filter(|peer| peer.fits(workload));
-    let mut cells: Vec<Cell> = fitting.map(|&peer| Cell::new(peer)).collect();
+    let cells = fitting.map(|&peer| Cell::new(peer)).collect();
+    let mut table = Table { workload, procs, cells, distances: Vec::new(), repeated: 0 };
     for rep in 1..=options.reps {
-        for cell in &mut cells {
-            let program = match (cell.peer, go) {
-                (Peer::Go, Err(reason)) => {
-                    cell.absent = Some(reason.clone());
-                    continue;
+        for again in 0..=MOST_AGAIN {
+            let begun = Distance::measure();
+            let had: Vec<usize> = table.cells.iter().map(|cell| cell.runs.len()).collect();
+            let mut was_moved = false;
+            for cell in &mut table.cells {
+                eprint!("{}, procs {procs}, {rep}/{}: ", workload.name(), options.reps);
+                measure_cell(cell, workload, procs, options, go, this);
+                was_moved |= procs > 1 && !Distance::measure().is_as(begun);
+                if was_moved && again < MOST_AGAIN {
+                    break;
                 }
-                _ if cell.hopeless() => continue,
-                (Peer::Go, Ok(go)) => {
-                    let mut program = Command::new(&go.program);
-                    program.arg(workload.name());
-                    program
-                }
-                (peer, _) => {
-                    let mut program = Command::new(this);
-                    program.args(["one", workload.name(), peer.name()]);
-                    program
-                }
-            };
-            let (name, reps) = (workload.name(), options.reps);
-            eprintln!("{name}, procs {procs}, {rep}/{reps}: {}", cell.peer.name());
-            match child::measure(program, procs, options.quick, options.timeout) {
-                Ok(metrics) => cell.runs.push(metrics),
-                Err(failure) => cell.failures.push(failure),
             }
+            if was_moved && again < MOST_AGAIN {
+                eprintln!("the processors were moved: once more");
+                let taken = table.cells.iter_mut().zip(had);
+                taken.for_each(|(cell, had)| cell.runs.truncate(had));
+                table.repeated += 1;
+                continue;
+            }
+            table.distances.push(begun);
+            break;
         }
     }
-    Table { workload, procs, cells }
+    table
+}
+
+/// One process of one peer.
+fn measure_cell(
+    cell: &mut Cell,
+    workload: Workload,
+    procs: usize,
+    options: &Options,
+    go: &Result<Go, String>,
+    this: &PathBuf,
+) {
+    eprintln!("{}", cell.peer.name());
+    let program = match (cell.peer, go) {
+        (Peer::Go, Err(reason)) => {
+            cell.absent = Some(reason.clone());
+            return;
+        }
+        _ if cell.hopeless() => return,
+        (Peer::Go, Ok(go)) => {
+            let mut program = Command::new(&go.program);
+            program.arg(workload.name());
+            program
+        }
+        (peer, _) => {
+            let mut program = Command::new(this);
+            program.args(["one", workload.name(), peer.name()]);
+            program
+        }
+    };
+    match child::measure(program, procs, options.quick, options.timeout) {
+        Ok(metrics) => cell.runs.push(metrics),
+        Err(failure) => cell.failures.push(failure),
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub(crate) fn print_table(table: &Table, quick: bool) {
     let plural = if *procs == 1 { "" } else { "s" };
     println!("\n## {}, {procs} processor{plural}\n", workload.name());
     println!("{}\n", workload.title());
+    if *procs > 1 {
+        println!("{}\n", distances(table));
+    }
     println!("| peer | metric | median | min – max | strands ÷ peer | remarks |");
     println!("|---|---|--:|--:|--:|---|");
     for cell in &table.cells {
@@ -33,6 +36,17 @@ pub(crate) fn print_table(table: &Table, quick: bool) {
             println!("{row}");
         }
     }
+}
+
+/// How far the processors were from each other.
+fn distances(table: &Table) -> String {
+    let each: Vec<String> = table.distances.iter().map(ToString::to_string).collect();
+    let again = match table.repeated {
+        0 => String::new(),
+        1 => "; one turn was done again, as they were moved in it".to_owned(),
+        n => format!("; {n} turns were done again, as they were moved in them"),
+    };
+    format!("between the processors, there and back, in each turn: {}{again}", each.join(", "))
 }
 
 /// Which of our rows this peer is compared with: threads with threads, where we have such a row.
@@ -186,7 +200,8 @@ mod tests {
     }
 
     fn table(cells: Vec<Cell>) -> Table {
-        Table { workload: Workload::SpawnJoin, procs: 2, cells }
+        let (distances, repeated) = (Vec::new(), 0);
+        Table { workload: Workload::SpawnJoin, procs: 2, cells, distances, repeated }
     }
 
     #[test]
