@@ -46,6 +46,9 @@ pub struct Metrics {
     pub goroutines_apart: u64,
     /// The threads for these: busy, or kept for the next. They are among the `workers`.
     pub threads_apart: usize,
+    /// How often a worker that waited for its CPU behind another program's thread, or one of this program's that is
+    /// no worker, was brought to the CPU of a worker with nothing to do.
+    pub workers_called_over: u64,
     /// How often a suspended goroutine's stack was given memory back from.
     pub stacks_trimmed: u64,
     /// The affinity of goroutines that do not ask for another.
@@ -85,6 +88,7 @@ pub fn metrics() -> Metrics {
         offending_sites: tallies.offending_sites,
         goroutines_apart: tallies.goroutines_apart,
         threads_apart: tallies.threads_apart,
+        workers_called_over: tallies.called_over,
         stacks_trimmed: tallies.stacks_trimmed,
         affinity: sched::affinity_in_force(runtime),
         roaming_refused: sched::roaming_refused(),

@@ -61,6 +61,8 @@ pub(crate) struct Runtime {
     pub(super) taken_hogging: AtomicU64,
     /// Goroutines that were started on threads of their own.
     goroutines_apart: AtomicU64,
+    /// How often a worker was brought to the CPU of another.
+    pub(super) called_over: AtomicU64,
     told_of_most_threads: AtomicBool,
     /// Stacks that were given back memory from.
     pub(super) trimmed: AtomicU64,
@@ -77,6 +79,7 @@ pub(crate) struct Tallies {
     pub(crate) offending_sites: usize,
     pub(crate) goroutines_apart: u64,
     pub(crate) threads_apart: usize,
+    pub(crate) called_over: u64,
     pub(crate) stacks_trimmed: u64,
 }
 
@@ -141,6 +144,7 @@ impl Runtime {
             taken_blocked: AtomicU64::new(0),
             taken_hogging: AtomicU64::new(0),
             goroutines_apart: AtomicU64::new(0),
+            called_over: AtomicU64::new(0),
             told_of_most_threads: AtomicBool::new(false),
             trimmed: AtomicU64::new(0),
         }));
@@ -381,6 +385,7 @@ impl Runtime {
             offending_sites: self.offenders.count(),
             goroutines_apart: self.goroutines_apart.load(Ordering::Relaxed),
             threads_apart: self.hosts.threads(),
+            called_over: self.called_over.load(Ordering::Relaxed),
             stacks_trimmed: self.trimmed.load(Ordering::Relaxed),
         }
     }

@@ -174,10 +174,14 @@ impl Here {
         let here = cpu::current();
         let is_here = other.cpu.load(Ordering::Relaxed) == here;
         let is_new = company.called.replace((whom, looked)) != (whom, looked);
-        if is_here || is_new && self.runtime.occupants.mover.bring(other.tid(), here) {
-            company.neighbour.set(whom);
+        if !is_here {
+            if !is_new || !self.runtime.occupants.mover.bring(other.tid(), here) {
+                return;
+            }
+            self.runtime.called_over.fetch_add(1, Ordering::Relaxed);
             other.cpu.store(here, Ordering::Relaxed);
         }
+        company.neighbour.set(whom);
     }
 }
 
