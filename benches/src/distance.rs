@@ -10,7 +10,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::measure::{allowed_cpus, pin_to_cpu};
+use crate::cpus;
 
 /// Round trips of a burst, and bursts, of which the quickest counts: somebody may have had one of the CPUs meanwhile.
 const TRIPS: u64 = 2_000;
@@ -25,7 +25,7 @@ pub(crate) struct Distance(Option<f64>);
 impl Distance {
     /// Between the first and the last of the CPUs that this process may use. Takes a millisecond or five.
     pub(crate) fn measure() -> Distance {
-        let cpus = allowed_cpus();
+        let cpus = cpus::allowed();
         let (Some(&first), Some(&last)) = (cpus.first(), cpus.last()) else {
             return Distance(None);
         };
@@ -58,7 +58,7 @@ impl fmt::Display for Distance {
 fn burst(first: usize, last: usize) -> f64 {
     let ball = AtomicU64::new(0);
     let play = |cpu: usize, whose: u64| {
-        pin_to_cpu(cpu);
+        cpus::confine(&[cpu]);
         let mut begun = Instant::now();
         for trip in 0..TRIPS {
             while ball.load(Ordering::Acquire) != 2 * trip + whose {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_cache_line_takes_its_time() {
         let distance = Distance::measure();
-        assert_eq!(distance.0.is_some(), allowed_cpus().len() > 1);
+        assert_eq!(distance.0.is_some(), cpus::allowed().len() > 1);
         assert!(distance.0.is_none_or(|nanos| nanos > 1.0), "{distance}");
     }
 

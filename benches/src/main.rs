@@ -11,6 +11,7 @@
 mod blocking;
 mod child;
 mod cli;
+mod cpus;
 mod distance;
 mod futures;
 mod golang;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cpus;
+
 /// One figure of a workload. Every metric is a cost: lower is better.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Metric {
@@ -106,39 +108,10 @@ pub(crate) fn memory() -> u64 {
 
 /// Confines this process to `procs` processors, for peers that have no such setting.
 pub(crate) fn pin_to(procs: usize) {
-    let cpus = allowed_cpus();
-    if procs < cpus.len() {
-        confine(&cpus[..procs]);
+    let allowed = cpus::allowed();
+    if procs < allowed.len() {
+        cpus::confine(&allowed[..procs]);
     }
-}
-
-/// Confines this thread to one CPU.
-pub(crate) fn pin_to_cpu(cpu: usize) {
-    confine(&[cpu]);
-}
-
-/// The CPUs that this thread may use.
-pub(crate) fn allowed_cpus() -> Vec<usize> {
-    // SAFETY: a zeroed cpu_set_t is the empty set; the call stays within it and this thread.
-    let allowed = unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut allowed);
-        allowed
-    };
-    // SAFETY: there are such bits.
-    (0..libc::CPU_SETSIZE as usize)
-        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &allowed) })
-        .collect()
-}
-
-fn confine(cpus: &[usize]) {
-    // SAFETY: a zeroed cpu_set_t is the empty set; all calls stay within it and this thread.
-    let status = unsafe {
-        let mut chosen: libc::cpu_set_t = std::mem::zeroed();
-        cpus.iter().for_each(|&cpu| libc::CPU_SET(cpu, &mut chosen));
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &chosen)
-    };
-    assert_eq!(status, 0, "sched_setaffinity");
 }
 
 /// The lengths of the `many_sleeps` sleeps: 1 to 500 ms, the same for every peer.
