@@ -17,6 +17,9 @@ pub(crate) const CLIENT: &str = "STRANDS_BENCH_CLIENT";
 
 /// Connections of `echo`.
 pub(crate) const CONNECTIONS: usize = 100;
+/// How often bytes are transferred, of which the median counts: where the kernel puts two threads that talk for twenty
+/// milliseconds is luck. `go/net.go` has the same number.
+const TRANSFERS: usize = 21;
 /// Bytes of a request, and of its answer.
 pub(crate) const REQUEST: usize = 64;
 
@@ -30,10 +33,14 @@ pub(crate) fn run(peer: Peer, workload: Workload, sizes: &Sizes) -> Vec<Metric> 
         }
         Workload::IdleConnections => idle(servers::echo(peer, sizes.procs), sizes.connections),
         Workload::Transfer => {
-            let begun = Instant::now();
-            servers::transfer(peer, sizes.procs, sizes.transfer);
-            let millis = begun.elapsed().as_secs_f64() * 1e3;
-            vec![Metric::new("total", "ms", millis)]
+            let one = || {
+                let begun = Instant::now();
+                servers::transfer(peer, sizes.procs, sizes.transfer);
+                begun.elapsed().as_secs_f64() * 1e3
+            };
+            let mut millis: Vec<f64> = std::iter::repeat_with(one).take(TRANSFERS).collect();
+            millis.sort_by(f64::total_cmp);
+            vec![Metric::new("total", "ms", millis[TRANSFERS / 2])]
         }
         _ => unreachable!("{} has no sockets", workload.name()),
     }

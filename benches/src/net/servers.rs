@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use crate::measure::pin_to;
 use crate::peer::Peer;
@@ -121,10 +122,16 @@ pub(crate) fn echo(peer: Peer, procs: usize) -> SocketAddr {
     }
 }
 
+/// One for the process.
 fn tokio_runtime(procs: usize) -> &'static tokio::runtime::Runtime {
-    let built =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(procs).enable_all().build();
-    Box::leak(Box::new(built.expect("a runtime")))
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(procs)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    })
 }
 
 /// Sends so many bytes from one goroutine to another, over the loopback interface.
