@@ -14,6 +14,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -184,6 +185,25 @@ macro_rules! stream {
         impl AsRawFd for $ours {
             fn as_raw_fd(&self) -> RawFd {
                 $fd
+            }
+        }
+
+        impl AsFd for $lock<'_> {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.stream.source.fd()
+            }
+        }
+
+        impl AsRawFd for $lock<'_> {
+            fn as_raw_fd(&self) -> RawFd {
+                $fd
+            }
+        }
+
+        /// What a child writes there goes where this process's goes.
+        impl From<$ours> for Stdio {
+            fn from(_: $ours) -> Stdio {
+                Stdio::from(io::$function())
             }
         }
 

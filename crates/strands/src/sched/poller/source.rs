@@ -8,6 +8,7 @@ use crate::wait::{self, FIRST_FREE, Reason, TIMED_OUT, Token, WaitKind, Waiter};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,10 @@ const READY: Token = FIRST_FREE;
 ///
 /// A clone is the same one. The descriptor is closed when the last is dropped.
 pub(crate) struct Source(pub(super) &'static Record);
+
+/// Whoever panics leaves it as it is between two calls: nobody's code runs while its record is locked.
+impl UnwindSafe for Source {}
+impl RefUnwindSafe for Source {}
 
 impl Source {
     /// Takes a descriptor in, whose mode the caller has seen to.
