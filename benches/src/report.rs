@@ -26,9 +26,7 @@ pub(crate) fn print_table(table: &Table, quick: bool) {
     let plural = if *procs == 1 { "" } else { "s" };
     println!("\n## {}, {procs} processor{plural}\n", workload.name());
     println!("{}\n", workload.title());
-    if *procs > 1 {
-        println!("{}\n", distances(table));
-    }
+    println!("{}\n", distances(table));
     println!("| peer | metric | median | min – max | strands ÷ peer | remarks |");
     println!("|---|---|--:|--:|--:|---|");
     for cell in &table.cells {
