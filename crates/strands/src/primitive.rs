@@ -35,8 +35,14 @@ mod native {
     }
 
     use crate::sys::futex;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
     use std::time::Duration;
+
+    /// A plain store to a word that others read and write in one step at the same time.
+    #[inline(always)]
+    pub(crate) fn overwrite(word: &AtomicU8, value: u8, order: Ordering) {
+        word.store(value, order);
+    }
 
     /// `std::cell::UnsafeCell` with loom's access by closure.
     #[derive(Debug, Default)]
@@ -134,8 +140,15 @@ mod under_loom {
     }
 
     use loom::sync::Condvar;
-    use loom::sync::atomic::{AtomicU32, Ordering};
+    use loom::sync::atomic::{AtomicU8, AtomicU32, Ordering};
     use std::time::Duration;
+
+    /// By a swap. When a plain store races with a read-modify-write, loom does not remember which was
+    /// first, and in the end lets the storing thread read a value that has been replaced since: a
+    /// wake-up lost that no machine loses.
+    pub(crate) fn overwrite(word: &AtomicU8, value: u8, order: Ordering) {
+        word.swap(value, order);
+    }
 
     /// The kernel's futex as loom can explore it: the check and the sleep are one step under a lock.
     #[derive(Debug)]
@@ -154,9 +167,7 @@ mod under_loom {
             self.word.load(order)
         }
 
-        /// By a swap. When a plain store races with a read-modify-write, loom does not remember which was
-        /// first, and in the end lets the storing thread read a value that has been replaced since: a
-        /// wake-up lost that no machine loses.
+        /// By a swap: see [`overwrite`].
         pub(crate) fn store(&self, value: u32, order: Ordering) {
             self.word.swap(value, order);
         }

@@ -123,7 +123,8 @@ macro_rules! drive {
     }};
 }
 
-// Below the macro, which it uses.
+// Below the macro, which they use.
+mod calm;
 mod lanes;
 
 /// Enough for whatever there is to wait for.

@@ -35,8 +35,8 @@
 //!
 //! Whoever finds itself sending messages to a goroutine that does nothing but guard a map wants a lock; whoever
 //! finds itself locking a queue and signalling a condition wants a channel. Where the time matters: a lock that
-//! nobody else wants costs two atomic operations, and a section of a few instructions is over before a message
-//! would have been received.
+//! nobody else wants costs one atomic operation (at first two), and a section of a few instructions is over before a
+//! message would have been received.
 //!
 //! # What is promised
 //!

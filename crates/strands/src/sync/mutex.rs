@@ -52,7 +52,8 @@ use std::time::{Duration, Instant};
 ///
 /// [`try_lock_for`](Mutex::try_lock_for), [`try_lock_until`](Mutex::try_lock_until) and
 /// [`lock_async`](Mutex::lock_async) have no counterpart there. Whoever locks a mutex that it holds already waits
-/// for itself: if nothing else can go on, that is reported as a deadlock. Guards of a part of the data, which std
+/// for itself: if nothing else can go on, that is reported as a deadlock. Unsafe code that frees a mutex must know that
+/// the guards' drops have returned ([why](super::raw#a-lock-must-outlive-the-call-that-gives-it-back)). Guards of a part of the data, which std
 /// has not stabilised, are in [`raw`](super::raw).
 pub struct Mutex<T: ?Sized> {
     raw: RawMutex,

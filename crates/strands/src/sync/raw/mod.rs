@@ -13,9 +13,17 @@
 //! drop(number);
 //! assert_eq!(pair.into_inner(), (2, "one"));
 //! ```
+//!
+//! # A lock must outlive the call that gives it back
+//!
+//! Giving a lock back ends after others can have it: it looks once more whether somebody waits. Guards see to it that the
+//! lock is still there, as they borrow it, or own a share of it. Unsafe code that frees a lock must know that
+//! all calls of `unlock` and the like have returned; that it was the last to have the lock is not enough. (`parking_lot` and std
+//! happen to allow that. Neither promises it.)
 
 #[cfg(not(loom))]
 mod api;
+mod calm;
 mod condvar;
 mod lanes;
 mod mutex;

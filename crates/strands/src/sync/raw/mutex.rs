@@ -2,7 +2,8 @@
 //!
 //! # The idea
 //!
-//! Taking a free lock is one compare-and-swap, and so is giving it back when nobody waits. A lock that is
+//! Taking a free lock is one compare-and-swap, and so is giving it back when nobody waits; of a lock that nobody has
+//! waited for in a long time, it is a plain store ([`calm`](super::calm)). A lock that is
 //! given back is *free*: whoever comes first takes it, be it the one who gave it back. The one at the head of
 //! the line is woken and must try like everybody else, and goes back to the head if it is too late. That is
 //! unfair and right: waking takes longer than most sections do, and a lock reserved for somebody still asleep
@@ -28,7 +29,7 @@
 //! | bit | meaning | set by | cleared by |
 //! |---|---|---|---|
 //! | `LOCKED` | somebody owns it | the new owner, by CAS | the owner; stays when it hands over |
-//! | `WAITED` | the line is not empty | who joins, under the short lock | who empties the line, under the short lock |
+//! | `WAITED` | the line is not empty | who joins, under the short lock | who empties the line, under the short lock; by mistake, the owner of a lock that was calm, who then makes up for it |
 //! | `WOKEN` | one from the line is awake and tries | the owner who wakes it | that one, when it has the lock, joins again, or is cancelled |
 //! | `STARVING` | hand over | who was woken in vain, under the short lock | the one it is handed to; who empties the line |
 //!
@@ -46,12 +47,14 @@
 //! Whoever joins has seen `LOCKED` when it set `WAITED`, in one compare-and-swap under the short lock. So the
 //! owner's unlock comes later in the order of the byte, sees `WAITED` and wakes the first; unless `WOKEN` is
 //! set, and then there is one awake who either gets the lock, and unlocks it in turn, or finds `LOCKED` when
-//! it clears `WOKEN`, in one step again. A future that was woken and is dropped does what it would have done
+//! it clears `WOKEN`, in one step again. (How that holds for an owner that does not look first: see `calm`.) A future that was woken and is dropped does what it would have done
 //! had it taken the lock and given it back ([`cancel`](RawMutex::cancel)).
 
 use super::super::line::{Line, Place};
+use super::calm::Calm;
 use crate::primitive::atomic::{AtomicU8, Ordering};
-use crate::primitive::hint;
+use crate::primitive::lopsided::light;
+use crate::primitive::{hint, overwrite};
 use crate::wait::{FIRST_FREE, Holder, Reason, ShortLock, TIMED_OUT, Token, WaitKind, Wake};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -104,6 +107,7 @@ pub struct RawMutex {
     /// Whose it is, for reports.
     holder: Holder,
     state: AtomicU8,
+    calm: Calm,
 }
 
 /// What one who wants the lock has been through.
@@ -139,6 +143,7 @@ impl RawMutex {
                 line: ShortLock::new(Line::new()),
                 holder: Holder::new(),
                 state: AtomicU8::new(0),
+                calm: Calm::new(),
             }
         }
     }
@@ -272,6 +277,11 @@ impl RawMutex {
         let mut seen = self.state.load(Ordering::Relaxed);
         loop {
             let free = seen & LOCKED == 0;
+            if !free && self.calm.end() {
+                // What was made free by a plain store is free by now.
+                seen = self.state.load(Ordering::Relaxed);
+                continue;
+            }
             let to = seen | if free { LOCKED } else { WAITED | starves };
             let to = if quest.woken { to & !WOKEN } else { to };
             match self.replace(seen, to, Ordering::Acquire) {
@@ -305,6 +315,19 @@ impl RawMutex {
     /// The caller owns it, and no longer uses what it guards.
     #[inline]
     pub(in crate::sync) unsafe fn unlock(&self) {
+        if self.calm.reigns() {
+            // Ordering: Release pairs with the Acquire of the next owner. Before the look: `light` and the `heavy` of
+            // whoever ends the calm see to it.
+            overwrite(&self.state, 0, Ordering::Release);
+            light();
+            if !self.calm.reigns() {
+                self.make_up();
+            }
+            return;
+        }
+        if self.calm.grows() {
+            self.become_calm();
+        }
         // Ordering: Release pairs with the Acquire of the next owner.
         let untouched =
             self.state.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_ok();
@@ -313,9 +336,52 @@ impl RawMutex {
         }
     }
 
+    /// For the owner: from now on the lock is given back by a plain store, if nobody wants it now.
+    #[cold]
+    pub(in crate::sync) fn become_calm(&self) {
+        self.calm.is_disturbed();
+        let line = self.line.lock();
+        // The line is ours, so nothing but `LOCKED` comes into a state in which there is nothing else.
+        if line.is_empty() && self.state.load(Ordering::Relaxed) == LOCKED {
+            self.calm.begin();
+        }
+    }
+
+    #[cfg(test)]
+    pub(in crate::sync) fn is_calm(&self) -> bool {
+        self.calm.reigns()
+    }
+
+    /// The calm was over when we made the lock free by a plain store, which may have wiped out that others wait.
+    #[cold]
+    fn make_up(&self) {
+        let wake = {
+            let mut line = self.line.lock();
+            if line.is_empty() { None } else { self.serve(&mut line) }
+        };
+        drop(wake);
+    }
+
+    /// Some are in line of a lock that looks as if there were none.
+    fn serve(&self, line: &mut Line) -> Option<Wake> {
+        let mut seen = self.state.load(Ordering::Relaxed);
+        loop {
+            // If it is owned again, its owner will find `WAITED`, or do what we do. If one is awake, it will try.
+            let served = seen & (LOCKED | WOKEN) != 0;
+            let to = seen | WAITED | if served { 0 } else { WOKEN };
+            match self.replace(seen, to, Ordering::Relaxed) {
+                Ok(()) if served => return None,
+                // `WOKEN` is ours, and for one whom we have yet to choose.
+                Ok(()) => return self.pass_on(line),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
     #[cold]
     fn unlock_slow(&self) {
         self.holder.wipe();
+        self.calm.is_disturbed();
         let mut seen = self.state.load(Ordering::Relaxed);
         // Nobody waits, or one who does is awake.
         while seen & STARVING == 0 && (seen & WAITED == 0 || seen & WOKEN != 0) {
