@@ -3,12 +3,18 @@
 mod child;
 mod waiting;
 
+use child::wait_until;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+use strands::channel::bounded;
 use strands::context::{self, Context, ContextError};
-use strands::go;
-use strands::sync::{Arc, Condvar, LazyLock, Mutex, OnceLock, Pool, RwLock, Semaphore, WaitGroup};
+use strands::sync::{
+    Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, Pool, RwLock, RwLockReadGuard, Semaphore,
+    WaitGroup,
+};
+use strands::{go, goroutine_local};
 use waiting::{A_MOMENT, KINDS, Polled, block_on};
 
 #[test]
@@ -31,6 +37,49 @@ fn a_forgotten_guard_keeps_the_lock_and_no_more() {
     let (mutex, read, written) = Arc::into_inner(locks).unwrap();
     let all = (mutex.into_inner(), read.into_inner(), written.into_inner());
     assert_eq!((all.0.unwrap(), all.1.unwrap(), all.2.unwrap()), (1, 2, 3));
+}
+
+/// However it ends, and wherever it has what it holds: on its stack, in a local of its own, in the panic's payload, in a
+/// result that nobody takes.
+#[test]
+fn a_goroutine_that_has_ended_holds_nothing() {
+    static LOCK: Mutex<u8> = Mutex::new(0);
+    static SHARED: RwLock<u8> = RwLock::new(0);
+    static GATE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(3)));
+    goroutine_local! {
+        static LOCKED: RefCell<Option<MutexGuard<'static, u8>>> = const { RefCell::new(None) };
+        static READS: RefCell<Option<RwLockReadGuard<'static, u8>>> = const { RefCell::new(None) };
+    }
+    for panics in [false, true] {
+        let holds = go(move || {
+            LOCKED.with(|place| *place.borrow_mut() = LOCK.lock().ok());
+            READS.with(|place| *place.borrow_mut() = SHARED.read().ok());
+            let _reads = SHARED.read();
+            let _permit = GATE.acquire();
+            strands::yield_now();
+            let owned = [(); 2].map(|()| Arc::clone(&GATE).acquire_owned().unwrap());
+            assert!(LOCK.try_lock().is_err() && SHARED.try_write().is_err());
+            if panics {
+                std::panic::panic_any(owned);
+            }
+            owned
+        });
+        let outcome = holds.join();
+        assert_eq!(outcome.is_err(), panics);
+        assert_eq!(GATE.available_permits(), 1, "two are in the outcome");
+        drop(outcome);
+        assert_eq!(GATE.available_permits(), 3);
+        // Those in the locals were given back after the panic, so that nothing is poisoned.
+        assert!(LOCK.try_lock().is_ok() && SHARED.try_write().is_ok());
+        let (had, has_had) = bounded(0);
+        drop(go(move || {
+            let permits = Arc::clone(&GATE).acquire_many_owned(3).unwrap();
+            had.send(()).unwrap();
+            permits
+        }));
+        has_had.recv().unwrap();
+        wait_until("the result that nobody takes is dropped", || GATE.available_permits() == 3);
+    }
 }
 
 /// What they have in the line stays where it is, for they were pinned; and nobody looks at it once the lock is gone.
@@ -228,7 +277,7 @@ fn what_a_place_or_a_pool_holds_may_come_back_in_when_dropped() {
 fn a_function_of_a_context_may_use_the_context_and_cancel_it_again() {
     let (ctx, cancel) = context::with_cancel(&context::background());
     let cancel = Arc::new(cancel);
-    let (seen, is_seen) = strands::channel::bounded(3);
+    let (seen, is_seen) = bounded(3);
     for _ in 0..3 {
         let (ctx_again, cancel, seen) = (ctx.clone(), Arc::clone(&cancel), seen.clone());
         let after = context::after_func(&ctx, move || {

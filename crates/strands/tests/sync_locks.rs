@@ -607,3 +607,70 @@ fn the_raw_locks_serve_generic_code() {
     }
     assert!(!COUNTER.is_locked() && !shared.is_locked());
 }
+
+/// Guards of a part: who has one has the whole lock, until it is dropped, wherever it has come by.
+#[test]
+fn a_guard_of_a_part_holds_the_whole_lock() {
+    use raw::{MappedMutexGuard, MutexGuard};
+    for kind in KINDS {
+        let pair = Arc::new(raw::Mutex::new((1, vec![2, 3])));
+        let list = MutexGuard::map(pair.lock(), |pair| &mut pair.1);
+        let Err(list) = MappedMutexGuard::try_map(list, |list| list.get_mut(7)) else {
+            panic!("there is no such number");
+        };
+        let mut last = MappedMutexGuard::map(list, |list| &mut list[1]);
+        assert!(pair.is_locked() && pair.try_lock().is_none());
+        let other = Arc::clone(&pair);
+        let waiting = kind.start(move || *MutexGuard::map(other.lock(), |pair| &mut pair.0));
+        waiting.until_it_waits("mutex lock");
+        *last += 1;
+        assert_eq!(shown(&last), "4");
+        drop(last);
+        assert_eq!(waiting.join(), 1);
+        let number = MutexGuard::try_map(pair.lock(), |pair| pair.1.first_mut()).ok().unwrap();
+        let other = Arc::clone(&pair);
+        let waiting = kind.start(move || other.lock().1.clone());
+        waiting.until_it_waits("mutex lock");
+        MappedMutexGuard::unlock_fair(number);
+        assert_eq!(waiting.join(), [2, 4]);
+    }
+}
+
+#[test]
+fn readers_and_writers_of_a_part_are_readers_and_writers() {
+    use raw::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLockReadGuard, RwLockWriteGuard};
+    for kind in KINDS {
+        let pair = Arc::new(raw::RwLock::new((1, [2, 3])));
+        let first = RwLockReadGuard::map(pair.read(), |pair| &pair.0);
+        let numbers = RwLockReadGuard::try_map(pair.read(), |pair| Some(&pair.1)).ok().unwrap();
+        let second = MappedRwLockReadGuard::map(numbers, |numbers| &numbers[1]);
+        assert_eq!((*first, *second), (1, 3));
+        let other = Arc::clone(&pair);
+        let writing = kind.start(move || {
+            let numbers = RwLockWriteGuard::map(other.write(), |pair| &mut pair.1);
+            let mut number = MappedRwLockWriteGuard::map(numbers, |numbers| &mut numbers[1]);
+            *number += 1;
+            assert!(other.is_locked_exclusive() && other.try_read().is_none());
+        });
+        writing.until_it_waits("rwlock write");
+        drop(first);
+        assert!(writing.waits("rwlock write") && pair.try_write().is_none());
+        drop(second);
+        writing.join();
+        assert!(!pair.is_locked() && pair.read().1 == [2, 4]);
+    }
+}
+
+/// A closure that panics while it chooses the part has the lock given back, and there is no poison.
+#[test]
+fn a_part_that_is_chosen_in_vain_leaves_the_lock_free() {
+    let mutex = raw::Mutex::new(1);
+    let lock = raw::RwLock::new(1);
+    let panics = |f: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+    panics(&|| drop(raw::MutexGuard::map(mutex.lock(), |_| -> &mut u8 { panic!("choosing") })));
+    panics(&|| drop(raw::RwLockReadGuard::map(lock.read(), |_| -> &u8 { panic!("choosing") })));
+    panics(&|| {
+        drop(raw::RwLockWriteGuard::map(lock.write(), |_| -> &mut u8 { panic!("choosing") }))
+    });
+    assert!(mutex.try_lock().is_some() && lock.try_write().is_some());
+}

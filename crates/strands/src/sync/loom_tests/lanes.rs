@@ -42,10 +42,7 @@ fn read(shared: &Shared, most: usize) {
 }
 
 fn write(shared: &Shared) {
-    assert!(shared.lock.write_until(None));
-    shared.add_one();
-    // SAFETY: ours.
-    unsafe { shared.lock.unlock_write() };
+    assert_eq!(written_if(shared.lock.write_until(None), shared), 1);
 }
 
 /// A lock that has been read often, by the caller.
@@ -69,21 +66,56 @@ fn spawn<R: 'static>(
     thread::spawn(move || f(&shared))
 }
 
-#[test]
-fn a_writer_is_alone_among_readers_in_lanes() {
-    model(2, || {
+/// A worker of its own that reads once.
+fn reads_at(seat: usize, shared: &Shared, most: usize) -> thread::JoinHandle<()> {
+    spawn(shared, move |shared| {
+        let _seat = Seated::at(seat);
+        read(shared, most);
+    })
+}
+
+/// What one has written who may write, or may not.
+fn written_if(writes: bool, shared: &Shared) -> usize {
+    if writes {
+        shared.add_one();
+        // SAFETY: ours.
+        unsafe { shared.lock.unlock_write() };
+    }
+    usize::from(writes)
+}
+
+/// One who writes, or not, among readers in so many lanes; it says how often it has written.
+fn among_readers(lanes: usize, preemptions: usize, writer: fn(&Shared) -> usize) {
+    model(preemptions, move || {
         let _seat = Seated::at(0);
         let shared = often_read();
-        let writer = spawn(&shared, write);
-        let reader = spawn(&shared, |shared| {
-            let _seat = Seated::at(1);
-            read(shared, 1);
-        });
+        let writer = spawn(&shared, writer);
+        let readers: Vec<_> = (1..lanes).map(|seat| reads_at(seat, &shared, 1)).collect();
         read(&shared, 1);
-        writer.join().unwrap();
-        reader.join().unwrap();
-        ends_free(&shared, 1);
+        let written = writer.join().unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        ends_free(&shared, written);
     });
+}
+
+/// Two lanes and three preemptions pass as well, in minutes.
+#[test]
+fn a_writer_is_alone_among_readers_in_lanes() {
+    let writer = |shared: &Shared| written_if(shared.lock.write_until(None), shared);
+    among_readers(1, 4, writer);
+    among_readers(2, 2, writer);
+}
+
+#[test]
+fn a_writer_that_gives_up_leaves_readers_in_lanes_alone() {
+    let writer = |shared: &Shared| written_if(shared.lock.write_until(passed()), shared);
+    among_readers(1, 4, writer);
+    among_readers(2, 2, writer);
+}
+
+#[test]
+fn who_tries_to_write_is_alone_or_is_told_that_it_may_not() {
+    among_readers(2, 3, |shared| written_if(shared.lock.try_write(), shared));
 }
 
 #[test]
@@ -116,10 +148,7 @@ fn a_reader_may_leave_where_there_is_no_lane() {
             shared
         };
         let writer = spawn(&shared, write);
-        let reader = spawn(&shared, |shared| {
-            let _seat = Seated::at(1);
-            read(shared, 1);
-        });
+        let reader = reads_at(1, &shared, 1);
         assert_eq!(shared.read(), 0);
         // SAFETY: we read.
         unsafe { shared.lock.unlock_read() };
@@ -159,69 +188,13 @@ fn lanes_are_opened_while_a_writer_comes() {
 }
 
 #[test]
-fn who_tries_to_write_is_alone_or_is_told_that_it_may_not() {
-    model(3, || {
-        let _seat = Seated::at(0);
-        let shared = often_read();
-        let writer = spawn(&shared, |shared| {
-            let writes = shared.lock.try_write();
-            if writes {
-                shared.add_one();
-                // SAFETY: ours.
-                unsafe { shared.lock.unlock_write() };
-            }
-            usize::from(writes)
-        });
-        let reader = spawn(&shared, |shared| {
-            let _seat = Seated::at(1);
-            read(shared, 1);
-        });
-        read(&shared, 1);
-        let written = writer.join().unwrap();
-        reader.join().unwrap();
-        ends_free(&shared, written);
-    });
-}
-
-#[test]
-fn a_writer_that_gives_up_leaves_readers_in_lanes_alone() {
-    model(2, || {
-        let _seat = Seated::at(0);
-        let shared = often_read();
-        let writer = spawn(&shared, |shared| {
-            let writes = shared.lock.write_until(passed());
-            if writes {
-                shared.add_one();
-                // SAFETY: ours.
-                unsafe { shared.lock.unlock_write() };
-            }
-            usize::from(writes)
-        });
-        let reader = spawn(&shared, |shared| {
-            let _seat = Seated::at(1);
-            read(shared, 1);
-        });
-        read(&shared, 1);
-        let written = writer.join().unwrap();
-        reader.join().unwrap();
-        ends_free(&shared, written);
-    });
-}
-
-#[test]
 fn futures_come_and_go_in_lanes() {
     for polls in [1, TO_THE_END] {
         model(2, move || {
             let _seat = Seated::at(0);
             let shared = often_read();
             let writer = spawn(&shared, move |shared| {
-                let writes = drive!(Writing::new(&shared.lock), polls);
-                if writes {
-                    shared.add_one();
-                    // SAFETY: ours.
-                    unsafe { shared.lock.unlock_write() };
-                }
-                usize::from(writes)
+                written_if(drive!(Writing::new(&shared.lock), polls), shared)
             });
             let reader = spawn(&shared, move |shared| {
                 let _seat = Seated::at(1);
