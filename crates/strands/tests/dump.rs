@@ -31,6 +31,15 @@ fn until(id: u64, what: impl Fn(&Line) -> bool) -> Line {
     }
 }
 
+/// Waits until that is so.
+#[track_caller]
+fn until_so(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
+    }
+}
+
 #[test]
 fn a_dump_tells_who_waits_for_what_and_where_it_was_born() {
     let Some(program) = stage(|| {
@@ -75,10 +84,7 @@ fn a_dump_tells_who_waits_for_what_and_where_it_was_born() {
             let id = number(&ends);
             ends.join().expect("no panic");
             // The end of a goroutine is known a moment before its last switch.
-            let begun = Instant::now();
-            while seen(id).is_some() {
-                assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
-            }
+            until_so(|| seen(id).is_none());
         }
         assert_eq!(seen(parks_id), None);
         assert_eq!(seen(number(&sends)).expect("there").why, "chan send");
@@ -170,10 +176,7 @@ fn a_dump_tells_who_holds_the_lock_that_is_waited_for() {
         first.thread().unpark();
         first.join().expect("no panic");
         let parked = |handle| seen(number(handle)).is_some_and(|line| line.why == "park");
-        let begun = Instant::now();
-        while !parked(&second) && !parked(&third) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
-        }
+        until_so(|| parked(&second) || parked(&third));
         let (next, name, last) =
             if parked(&second) { (second, "second", third) } else { (third, "third", second) };
         until(number(&last), held_by(number(&next), name));
@@ -337,12 +340,11 @@ fn a_dump_counts_those_that_have_not_started() {
             })
         };
         // Whoever starts computes, and loses the only processor to the next.
-        let begun = Instant::now();
-        while !runtime::dump().contains("goroutine not started yet")
-            && !runtime::dump().contains("goroutines not started yet")
-        {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
-        }
+        until_so(|| {
+            ["goroutine", "goroutines"]
+                .iter()
+                .any(|word| runtime::dump().contains(&format!("{word} not started yet")))
+        });
         stop.store(true, SeqCst);
         for child in parent.join().expect("no panic") {
             child.join().expect("no panic");
