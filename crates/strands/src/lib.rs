@@ -117,6 +117,7 @@ mod sched {
     pub(crate) mod roaming {
         pub(crate) mod stage;
     }
+    mod tenure;
 }
 
 #[cfg(not(loom))]

@@ -1,7 +1,7 @@
 //! The atomics, cells and locks that the lock-free parts are built from: std's, or loom's when the
 //! crate is compiled with `--cfg loom`, so that the very code that ships is the code that is checked.
 //!
-//! **Invariant:** `queue`, `wait`, `channel`, `sched::idle` and what loom checks of `sync` take these from here and
+//! **Invariant:** `queue`, `wait`, `channel`, `sched::idle`, `sched::tenure` and what loom checks of `sync` take these from here and
 //! nowhere else.
 
 #[cfg(not(loom))]

@@ -18,7 +18,7 @@
 //! | `future`, `future_state` | futures that workers run, a poll at a time |
 //! | `locals` | values per goroutine, and their inheritance |
 //! | `worker` | the loop: what runs next, searching, sleeping |
-//! | `processor` | the right to take fresh work, and how it is taken away |
+//! | `processor`, `tenure` | the right to take fresh work, and how it is taken away |
 //! | `idle`, `parker` | whom to wake, and why no wake-up is lost |
 //! | `monitor` | hand-off from blocked and hogging threads, and the rarer duties |
 //! | `overdue` | turns that last: who holds a thread, how, and for how long |
@@ -93,6 +93,7 @@ mod runtime;
 mod spawn;
 mod started;
 mod stuck;
+mod tenure;
 mod timers;
 mod trimmer;
 mod worker;

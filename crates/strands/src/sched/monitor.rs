@@ -148,6 +148,7 @@ impl Watch {
         let runtime = self.runtime;
         let mut stuck = false;
         for at in 0..runtime.processors.len() {
+            runtime.processors[at].tenure().choose();
             let owner = runtime.processors[at].owner();
             let worker = owner.and_then(|owner| runtime.worker(owner));
             let progress = worker.map_or(0, Worker::progress);
@@ -187,7 +188,7 @@ impl Watch {
         let runtime = self.runtime;
         let Some(why) = self.overdue.is_held(worker) else { return };
         // It may have gone on meanwhile. That costs it a processor, and nothing else.
-        if runtime.processors[at].retake(worker.index()) {
+        if runtime.processors[at].tenure().retake(worker.index(), worker.inside()) {
             let count = match why {
                 Held::Blocked => &runtime.taken_blocked,
                 Held::Hogged => &runtime.taken_hogging,

@@ -457,15 +457,14 @@ impl Started {
 
     /// The same for a roaming one, which takes its panics along with its other thread-locals.
     ///
-    /// One that parks goes over to the one that is to run next, if that roams too and nothing else has to be seen to: so
+    /// It goes over to the one that is to run next, if that roams too and nothing else has to be seen to: so
     /// two that talk to each other load a thread pointer once for each message, and not twice. The one that
     /// is arrived at then does what the loop does for who has left its stack.
     #[inline(never)]
     fn suspend_roaming(&self, how: Switch) {
         self.lowest_used.store(switch::stack_pointer() - BELOW_SUSPENDED, Ordering::Relaxed);
         let farewell = Farewell::new(ptr::from_ref(self).expose_provenance(), how);
-        let next = if how == Switch::Parked { Started::successor() } else { None };
-        let heard = match next {
+        let heard = match Started::successor(how) {
             // SAFETY: this is the goroutine itself, on its own stack; and the other has been suspended here, like
             // all that have started and stand in a queue, out of which it has been taken.
             Some((next, worker)) => unsafe {
@@ -477,25 +476,30 @@ impl Started {
             None => unsafe { self.machine.suspend_with_tls(farewell) },
         };
         if let Some(farewell) = heard {
-            debug_assert_eq!(farewell.why(), Switch::Parked);
-            Started::see_off(Started::who_said(farewell));
+            Started::see_off(farewell);
         }
     }
 
     /// Who runs next on this worker, if it is a roaming goroutine and the loop need not be asked.
     #[inline]
-    fn successor() -> Option<(NonNull<Started>, &'static Worker)> {
+    fn successor(of: Switch) -> Option<(NonNull<Started>, &'static Worker)> {
         // Whoever runs here afterwards must not use it: it is this worker's.
         let here = Here::get()?;
-        Some((here.successor()?, here.worker()))
+        Some((here.successor(of)?, here.worker()))
     }
 
-    /// Leaves a roaming goroutine that has just parked, and gone over to the calling one, to its waker.
+    /// Leaves a roaming goroutine that has just parked, and gone over to the calling one, to its waker; or puts it
+    /// behind the others, if it has given its turn up.
     #[inline]
-    fn see_off(parked: NonNull<Started>) {
+    fn see_off(farewell: Farewell) {
+        let left = Started::who_said(farewell);
         // SAFETY: it is ours as long as its waker cannot have queued it.
-        if !unsafe { parked.as_ref() }.park_or_go_on() {
-            make_ready(parked);
+        let record = unsafe { left.as_ref() };
+        if farewell.why() == Switch::Yielded {
+            record.kind.store(WaitKind::Runnable as u8, Ordering::Relaxed);
+            Here::get().expect("a goroutine runs on a worker").requeue_roaming(left);
+        } else if !record.park_or_go_on() {
+            make_ready(left);
         }
     }
 

@@ -40,6 +40,7 @@ use super::parker::{Parker, Where};
 use super::poller::{self, Poller};
 use super::runtime::Runtime;
 use super::started::{Look, Started};
+use super::tenure::Inside;
 use super::timers::{NEVER, Timers};
 use crate::queue::{Inbox, List, Pushed};
 use crate::stack::{self, SlotRef, StackPool};
@@ -98,6 +99,8 @@ struct TurnMark {
     progress: AtomicU64,
     /// Whose it is, or was last. Slots are never unmapped, so it may be read at any time, as dumps do.
     record: AtomicPtr<Started>,
+    /// Whether the worker uses its processor's queue.
+    inside: Inside,
 }
 
 // SAFETY: `own` is reached through a `Here` only, which exists on one thread; `seat` through `wait::seat`, on the same.
@@ -160,6 +163,7 @@ impl Worker {
             turn: CachePadded::new(TurnMark {
                 progress: AtomicU64::new(0),
                 record: AtomicPtr::new(ptr::null_mut()),
+                inside: Inside::new(),
             }),
             tid: AtomicI32::new(0),
             cpu: AtomicUsize::new(0),
@@ -226,6 +230,11 @@ impl Worker {
         // SAFETY: put there by the worker's loop: a record in a slot.
         let look = NonNull::new(record).and_then(|record| unsafe { Look::at_record(record) })?;
         (self.progress() == progress && look.home == self.index).then_some(look)
+    }
+
+    /// Its word whether it uses its processor's queue.
+    pub(super) fn inside(&self) -> &Inside {
+        &self.turn.inside
     }
 
     /// The address of the futex that it sleeps on then.
@@ -498,7 +507,7 @@ impl Here {
     }
 
     /// Puts a roaming goroutine that has given its turn up behind the others.
-    fn requeue_roaming(self, started: NonNull<Started>) {
+    pub(super) fn requeue_roaming(self, started: NonNull<Started>) {
         let runnable = Started::as_runnable(started);
         match self.enter() {
             Some(entered) => {
@@ -517,7 +526,8 @@ impl Here {
     #[inline]
     fn enter(self) -> Option<super::processor::Entered<'static>> {
         let processor = self.own.processor.get()?;
-        let entered = self.runtime.processors[processor].enter(self.index);
+        let worker = self.worker();
+        let entered = self.runtime.processors[processor].enter(self.index, worker.inside());
         if entered.is_none() {
             self.own.processor.set(None);
         }

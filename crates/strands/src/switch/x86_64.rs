@@ -308,3 +308,129 @@ pub(crate) fn stack_pointer() -> usize {
     unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
     here
 }
+
+/// Machines with thread-locals of their own, here with those of the test's thread: it is the words and the stacks that are
+/// looked at.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    const SIZE: usize = 64 << 10;
+
+    struct Nomad {
+        machine: Machine,
+        stack: Vec<u128>,
+        body: Box<dyn Fn(&Nomad)>,
+        heard: RefCell<Vec<Option<Farewell>>>,
+    }
+
+    impl Nomad {
+        fn new(body: impl Fn(&Nomad) + 'static) -> &'static Nomad {
+            let stack = vec![0; SIZE / 16];
+            let (machine, heard) = (Machine::new(), RefCell::default());
+            let nomad: &Nomad =
+                Box::leak(Box::new(Nomad { machine, stack, body: Box::new(body), heard }));
+            let base = (nomad.stack.as_ptr().expose_provenance() + SIZE) & !63;
+            let thread_pointer: usize;
+            // SAFETY: reads a word of the thread's own; the stack is the machine's, and stays, as that does.
+            unsafe {
+                asm!("mov {}, qword ptr fs:[0]", out(reg) thread_pointer);
+                nomad.machine.prepare_with_tls(base, thread_pointer, enter, nomad.me());
+            }
+            nomad
+        }
+
+        fn me(&self) -> *mut () {
+            std::ptr::from_ref(self).expose_provenance();
+            std::ptr::from_ref(self).cast_mut().cast()
+        }
+
+        fn farewell(&self, why: Switch) -> Farewell {
+            Farewell::new(self.me().addr(), why)
+        }
+
+        fn resume(&self) -> Farewell {
+            // SAFETY: suspended, as each test sees to.
+            unsafe { self.machine.resume_with_tls() }
+        }
+
+        fn suspend(&self, why: Switch) {
+            // SAFETY: called by its body.
+            let heard = unsafe { self.machine.suspend_with_tls(self.farewell(why)) };
+            self.heard.borrow_mut().push(heard);
+        }
+
+        fn go_over(&self, to: &Nomad, why: Switch) {
+            // SAFETY: called by its body, and the other is suspended.
+            let heard = unsafe { self.machine.go_over(&to.machine, self.farewell(why)) };
+            self.heard.borrow_mut().push(heard);
+        }
+    }
+
+    unsafe extern "C" fn enter(nomad: *mut ()) {
+        // SAFETY: `new` passed it.
+        let nomad = unsafe { &*nomad.cast_const().cast::<Nomad>() };
+        (nomad.body)(nomad);
+    }
+
+    /// Resumes it from further down the stack, so that whoever goes back to an earlier place is found out.
+    #[inline(never)]
+    fn resume_from_below(nomad: &Nomad) -> Farewell {
+        let room = std::hint::black_box([7_u64; 100]);
+        let farewell = nomad.resume();
+        assert_eq!(std::hint::black_box(room), [7; 100]);
+        farewell
+    }
+
+    #[test]
+    fn who_goes_over_is_heard_there_and_the_other_goes_back_to_the_loop_in_its_place() {
+        let second = Nomad::new(|me| {
+            me.suspend(Switch::Parked);
+            me.suspend(Switch::Parked);
+            me.suspend(Switch::Yielded);
+        });
+        let first = Nomad::new(move |me| {
+            me.go_over(second, Switch::Parked);
+            me.go_over(second, Switch::Yielded);
+        });
+        // From here, for the first time; where it goes back to must not be this.
+        assert_eq!(second.resume(), second.farewell(Switch::Parked));
+        // The loop resumes the one, and hears of the other.
+        assert_eq!(resume_from_below(first), second.farewell(Switch::Parked));
+        assert_eq!(*second.heard.borrow(), [Some(first.farewell(Switch::Parked))]);
+        assert_eq!(first.resume(), second.farewell(Switch::Yielded));
+        assert_eq!(second.heard.borrow()[1], Some(first.farewell(Switch::Yielded)));
+        // Each is where it left off, and from the loop there is nothing to hear.
+        assert_eq!(resume_from_below(second), second.farewell(Switch::Ended));
+        assert_eq!(first.resume(), first.farewell(Switch::Ended));
+        assert_eq!(*first.heard.borrow(), [None, None]);
+        assert_eq!(second.heard.borrow()[2], None);
+    }
+
+    #[test]
+    fn many_may_go_over_in_a_row_on_the_loops_one_turn() {
+        // Each goes over to the one that was suspended before it; the first goes back.
+        let mut all: Vec<&'static Nomad> = Vec::new();
+        for at in 0..50 {
+            let before = all.last().copied();
+            let nomad = Nomad::new(move |me| {
+                me.suspend(Switch::Parked);
+                match before {
+                    Some(before) => me.go_over(before, Switch::Parked),
+                    None => me.suspend(Switch::Yielded),
+                }
+            });
+            assert_eq!(nomad.resume(), nomad.farewell(Switch::Parked), "{at}");
+            all.push(nomad);
+        }
+        let last = all.last().expect("fifty");
+        assert_eq!(resume_from_below(last), all[0].farewell(Switch::Yielded));
+        for pair in all.windows(2) {
+            assert_eq!(*pair[0].heard.borrow(), [Some(pair[1].farewell(Switch::Parked))]);
+        }
+        for nomad in all {
+            assert_eq!(resume_from_below(nomad), nomad.farewell(Switch::Ended));
+        }
+    }
+}

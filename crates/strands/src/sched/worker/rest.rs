@@ -80,13 +80,14 @@ impl Here {
         let bed = self.bed();
         self.parker.lie_down_in(bed);
         let processor = self.own.processor.take();
-        let processor = processor.filter(|p| match runtime.processors[*p].enter(self.index) {
-            Some(entered) => {
-                entered.release();
-                true
-            }
-            None => false,
-        });
+        let processor =
+            processor.filter(|p| match runtime.processors[*p].enter(self.index, self.inside()) {
+                Some(entered) => {
+                    entered.release();
+                    true
+                }
+                None => false,
+            });
         runtime.idle.lie_down(Bed(self.worker()), processor, self.own.searching.take());
         // Work that nobody has a processor for is not ours to look after: those who have them will.
         let work = runtime.idle.any_idle() && runtime.has_spare_work();

@@ -11,6 +11,7 @@ use super::super::timers::NEVER;
 use super::bump;
 use super::rest::Rest;
 use crate::stack::Slot;
+use crate::switch::Switch;
 use crate::wait;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -197,9 +198,9 @@ impl Here {
     }
 
     /// The roaming goroutine that runs next, if there is one and nothing else comes before it. Asked by one that is
-    /// about to park: from here on the turn is the other's.
+    /// about to park, or to give its turn up: from here on the turn is the other's.
     #[inline]
-    pub(in crate::sched) fn successor(self) -> Option<NonNull<Started>> {
+    pub(in crate::sched) fn successor(self, of: Switch) -> Option<NonNull<Started>> {
         let processor = self.own.processor.get()?;
         let tick = self.own.tick.get().wrapping_add(1);
         // SAFETY: `own` is this thread's, and nobody else holds a reference to the list.
@@ -212,7 +213,13 @@ impl Here {
         {
             return None;
         }
-        let runnable = self.take_processors_next(processor)?;
+        let runnable = match of {
+            // The one that it has just woken, most often. What is in the ring waits for the loop, which has other things
+            // to look at as well when a turn ends with nobody woken.
+            Switch::Parked => self.take_processors_next(processor)?,
+            // SAFETY: entered.
+            _ => unsafe { self.enter()?.queue().pop()? },
+        };
         match Task::of(runnable) {
             Task::Ready(started) => {
                 self.own.tick.set(tick);
@@ -269,7 +276,7 @@ impl Here {
     }
 
     pub(super) fn take_assignment(self, assignment: Assignment) {
-        self.runtime.processors[assignment.processor].assign(self.index);
+        self.runtime.processors[assignment.processor].tenure().assign(self.index);
         self.own.processor.set(Some(assignment.processor));
         self.own.searching.set(assignment.searching);
     }
