@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use strands::channel::bounded;
-use strands::{JoinHandle, go};
+use strands::thread::{Affinity, Builder};
+use strands::{JoinHandle, go, runtime};
 
 const ONE: &[usize] = &[1];
 
@@ -217,5 +218,56 @@ fn a_flood_of_messages_from_threads_starves_nobody() {
         set(&stop);
         floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
         assert!(flooded.join().expect("no panic") > 0);
+    });
+}
+
+/// One that roams is ready in the queue in which those stand that have not started. Of these no more are fetched than
+/// leave room for it: else it would be driven out, to behind all others.
+#[test]
+fn one_that_roams_and_yields_is_not_put_behind_thousands_that_have_not_started() {
+    const FRESH: u64 = 3_000;
+    /// How many started between two of its turns, at most.
+    fn most_in_a_row() -> u64 {
+        let started = Arc::new(AtomicU64::new(0));
+        let (holds, all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let roaming = {
+            let (started, holds, all) =
+                (Arc::clone(&started), Arc::clone(&holds), Arc::clone(&all));
+            let body = move || {
+                set(&holds);
+                while !is_set(&all) {
+                    std::hint::spin_loop();
+                }
+                let (mut most, mut before) = (0, started.load(SeqCst));
+                while before < FRESH {
+                    strands::yield_now();
+                    let now = started.load(SeqCst);
+                    most = most.max(now - before);
+                    before = now;
+                }
+                most
+            };
+            Builder::new().affinity(Affinity::Roaming).spawn(body).expect("memory for it")
+        };
+        while !is_set(&holds) {
+            std::hint::spin_loop();
+        }
+        let fresh: Vec<_> = (0..FRESH)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                go(move || started.fetch_add(1, SeqCst))
+            })
+            .collect();
+        set(&all);
+        join_all(fresh);
+        roaming.join().expect("no panic")
+    }
+    on_processors(ONE, || {
+        go(|| ()).join().expect("no panic");
+        // On a busy machine it may lose its processor meanwhile, for it hogs that; but not every time.
+        let rounds: Vec<u64> =
+            (0..20).map(|_| most_in_a_row()).take_while(|most| *most > FRESH / 10).collect();
+        let roams = runtime::metrics().roaming_refused.is_none();
+        assert!(rounds.len() < 20 || !roams, "{rounds:?} of {FRESH} in a row");
     });
 }
