@@ -79,6 +79,12 @@ pub struct Config {
 /// locks (`std::sync::Mutex`, those of C libraries) over waits. It need not be one or the other for a whole program:
 /// [`Builder::affinity`](crate::thread::Builder::affinity) says it for a goroutine.
 ///
+/// # What a goroutine at home must not do
+///
+/// The initialiser of a `thread_local!` must not wait (for a channel, a lock of [`sync`](crate::sync), a socket): std takes it for
+/// granted that nobody else on the thread runs meanwhile, and drops a value that a sibling may have made and borrowed. An
+/// initialiser that is `const`, or that only computes, is fine, and so is [`goroutine_local!`](crate::goroutine_local).
+///
 /// # What a roaming goroutine must not do
 ///
 /// To Rust, to C and to glibc it is a thread, with thread-locals, an `errno` and a `pthread_self()` of its own. To the

@@ -33,7 +33,8 @@
 //!
 //! A goroutine stays on the OS thread on which it first ran, and shares that thread's `thread_local!`s with
 //! the other goroutines at home there; unless it [roams](thread::Affinity::Roaming), on Linux with glibc: then it has
-//! `thread_local!`s of its own, runs wherever a thread is free, and what follows does not concern it. A *thread-blocking* lock (`std::sync::Mutex`) must not be held across
+//! `thread_local!`s of its own, runs wherever a thread is free, and what follows does not concern it. The initialiser of a
+//! `thread_local!` must not wait: a sibling may use the variable meanwhile, which std does not reckon with. A *thread-blocking* lock (`std::sync::Mutex`) must not be held across
 //! a wait: the goroutine that would release it may be behind the one that blocks their thread on it. The locks of
 //! [`sync`] may.
 //! Computing for long, or blocking the thread, holds up the goroutines that are at home on it (and no

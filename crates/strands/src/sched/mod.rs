@@ -66,6 +66,14 @@
 //! goroutines at home on a thread, as they are by the functions of any thread: a borrow that is held over
 //! a suspension can make a neighbour's `borrow_mut` panic, but not race. A `std::sync::Mutex` guard held
 //! over one can block the thread on itself: a deadlock of std's kind, not unsoundness.
+//!
+//! **What does not hold at home.** std initialises a lazy thread-local (one whose initial value is not `const`) by calling
+//! the initialiser, storing what it returns, and dropping what an initialiser *within that initialiser* has stored meanwhile,
+//! which nobody can have borrowed any longer. If the initialiser suspends its goroutine, a sibling may initialise the same
+//! variable, and suspend in the middle of `with`: then the first one drops what the sibling borrows. Nothing of ours runs
+//! between the two, and no word of std's says that an initialiser is under way, so it cannot be prevented from here; it
+//! is said in the documentation of `Affinity` that such an initialiser must not wait. Under `Roaming` it may
+//! (`tests/roaming_hostile.rs`).
 
 mod alarms;
 pub(crate) mod bedtime;
