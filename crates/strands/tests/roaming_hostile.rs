@@ -203,9 +203,10 @@ fn a_panic_hook_may_wait() {
             assert_eq!(me, std::thread::current().id());
             HOOKS.fetch_add(1, SeqCst);
         }));
-        let handles: Vec<_> = (0..50).map(|number| roam(move || panic!("{number}"))).collect();
+        let handles: Vec<thread::JoinHandle<()>> =
+            (0..50).map(|number| roam(move || panic!("{number}"))).collect();
         for (number, handle) in handles.into_iter().enumerate() {
-            let payload: Box<dyn std::any::Any + Send> = handle.join().map(|()| ()).unwrap_err();
+            let payload = handle.join().unwrap_err();
             assert_eq!(payload.downcast_ref(), Some(&number.to_string()));
         }
         assert_eq!(HOOKS.load(SeqCst), 50);
