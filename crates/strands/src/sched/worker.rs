@@ -14,7 +14,7 @@
 //! # Who may touch what
 //!
 //! (`turns` is the loop, `rest` is what it does when all is empty, `host` is another life that it may lead, `gifts`
-//! spreads connections, `courtesy` has it yield its CPU before it sleeps, and `company` take turns on one that it shares; here are the worker's record, and what others and its own goroutines ask of it.)
+//! spreads connections, `courtesy` has it yield its CPU before it sleeps, `company` take turns on one that it shares, and `batch` has it not wake others for what is soon done; here are the worker's record, and what others and its own goroutines ask of it.)
 //!
 //! | field | who |
 //! |---|---|
@@ -24,6 +24,7 @@
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
 //! | `cpu` | a hint, written by the worker and by whoever has moved it |
 
+mod batch;
 mod company;
 mod courtesy;
 mod gifts;
@@ -42,10 +43,11 @@ use super::runtime::Runtime;
 use super::started::{Look, Started};
 use super::tenure::Inside;
 use super::timers::{NEVER, Timers};
-use crate::queue::{Inbox, List, Pushed};
+use crate::queue::{Inbox, List, Pushed, RunQueue};
 use crate::stack::{self, SlotRef, StackPool};
 use crate::sys::epoll::Events;
 use crate::wait::Seat;
+use batch::Batch;
 use company::Company;
 pub(super) use company::Occupants;
 use courtesy::Courtesy;
@@ -137,6 +139,7 @@ struct Own {
     patience: Cell<u64>,
     courtesy: Courtesy,
     company: Company,
+    batch: Batch,
     random: Cell<u64>,
 }
 
@@ -188,6 +191,7 @@ impl Worker {
                 patience: Cell::new(rest::SEARCH),
                 courtesy: Courtesy::new(),
                 company: Company::new(),
+                batch: Batch::new(),
                 random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             },
         }
@@ -340,6 +344,7 @@ impl Here {
     /// been woken by nobody who hands something over.
     fn fire_timers(self, now: u64) -> bool {
         let next = self.own.next.take();
+        self.own.batch.begin();
         let any = self.timers.fire(now, |wake| {
             wake.deliver();
             if let Some(started) = self.own.next.take() {
@@ -349,7 +354,34 @@ impl Here {
             }
         });
         self.own.next.set(next);
+        let others = if any { self.work_for_others() } else { 0 };
+        if self.own.batch.end(any, others, || self.runtime.clock.now()) {
+            self.runtime.announce();
+        }
         any
+    }
+
+    /// How many are in its processor's queue that others may take.
+    fn work_for_others(self) -> usize {
+        let processor = self.own.processor.get();
+        processor.map_or(0, |processor| self.runtime.processors[processor].queue().ring().len())
+    }
+
+    /// Announces what is in its own queue, unless that is a batch that is still coming in.
+    #[inline]
+    fn announce_own(self, queue: &RunQueue<Runnable>) {
+        if !self.own.batch.is_filling() {
+            self.runtime.announce_own(queue);
+        }
+    }
+
+    /// A turn has ended, before which nobody had been told of what the timers brought. If it lasts, somebody is.
+    #[cold]
+    fn tell_of_batch(self) {
+        let others = self.work_for_others();
+        if self.own.batch.has_lasted(others, || self.runtime.clock.now()) {
+            self.runtime.announce();
+        }
     }
 
     /// Its poller, made now if it has none.
@@ -458,7 +490,7 @@ impl Here {
                 // anybody may start it (`go` requires `Send`).
                 unsafe { queue.push_next(goroutine.cast(), &runtime.injector) };
                 drop(entered);
-                runtime.announce_own(queue);
+                self.announce_own(queue);
             }
             // We are blocked for too long, or surplus: others will run it.
             None => runtime.inject(goroutine),
@@ -475,7 +507,7 @@ impl Here {
                 // queue and stays, and anybody may poll it (its future is `Send`).
                 unsafe { queue.push_next(future.cast(), &runtime.injector) };
                 drop(entered);
-                runtime.announce_own(queue);
+                self.announce_own(queue);
             }
             None => runtime.inject(future),
         }
@@ -499,7 +531,7 @@ impl Here {
                 // SAFETY: entered: we are the one producer. It is suspended, in no queue, and roams.
                 unsafe { queue.push_next(runnable, &self.runtime.injector) };
                 drop(entered);
-                self.runtime.announce_own(queue);
+                self.announce_own(queue);
             }
             // SAFETY: as above.
             None => unsafe { self.runtime.inject_ready(runnable) },
@@ -515,7 +547,7 @@ impl Here {
                 // SAFETY: as in `ready_roaming`.
                 unsafe { queue.push(runnable, &self.runtime.injector) };
                 drop(entered);
-                self.runtime.announce_own(queue);
+                self.announce_own(queue);
             }
             // SAFETY: as above.
             None => unsafe { self.runtime.inject_ready(runnable) },

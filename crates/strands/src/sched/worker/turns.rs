@@ -69,6 +69,9 @@ impl Here {
                 self.end_search();
             }
             self.execute(task);
+            if self.own.batch.is_untold() {
+                self.tell_of_batch();
+            }
         }
         self.move_out();
     }
@@ -209,6 +212,7 @@ impl Here {
             || tick.is_multiple_of(INJECTOR_EVERY)
             || !self.inbox_is_empty()
             || self.own.next.get().is_some()
+            || self.own.batch.is_untold()
             || !none_at_home
         {
             return None;
