@@ -1,7 +1,7 @@
-//! Deadlines of those who wait: a heap under a short lock. Each worker has one for the goroutines at home
+//! Deadlines of those who wait: an agenda under a short lock. Each worker has one for the goroutines at home
 //! with it and the tasks that were polled there, and the alarms of other async tasks have some of their own.
 //!
-//! An [`Entry`] lives with the one who waits (in the goroutine's frame, in the future), and the heap points
+//! An [`Entry`] lives with the one who waits (in the goroutine's frame, in the future), and the agenda points
 //! to it. It can be taken out at any time, and costs nothing later. Whoever notices that a deadline has
 //! passed may fire it: the worker that slept until then, or a busy one in passing; the monitor, if the worker
 //! is stuck.
@@ -16,15 +16,16 @@
 //! [`CROWD`] of them come due within [`SLACK`], they are fired together at the end of it. A timer that
 //! stands alone is not put off.
 //!
-//! **Invariant:** an entry is reached through the heap only, and under the heap's lock; once `remove` has
+//! **Invariant:** an entry is reached through the agenda only, and under the agenda's lock; once `remove` has
 //! returned, nobody will touch it. Nor will anybody once the waiter has been *finished*, for a firing
 //! touches the entry before that, and is the one that has claimed the waiter.
 
+mod agenda;
 mod heap;
 
 use crate::sys::cache::prefetch;
 use crate::wait::{ShortLock, TIMED_OUT, Waiter, Wake};
-use heap::Heap;
+use agenda::Agenda;
 use std::marker::PhantomPinned;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -39,7 +40,7 @@ const CROWD: usize = 4;
 /// At most this many are fired before their wake-ups are delivered.
 const BATCH: usize = 32;
 
-/// Not an id of the heap's: the entry is not in it.
+/// Not an id of the agenda's: the entry is not in it.
 const OUT: u32 = u32::MAX;
 /// Nor this: the entry has been taken out, and has claimed its waiter.
 const FIRED: u32 = u32::MAX - 1;
@@ -47,7 +48,7 @@ const FIRED: u32 = u32::MAX - 1;
 /// A wish to be woken.
 pub(crate) struct Entry {
     waiter: *const Waiter,
-    /// Its id in the heap, [`OUT`] or [`FIRED`]. Written under the heap's lock.
+    /// Its id in the agenda, [`OUT`] or [`FIRED`]. Written under the agenda's lock.
     state: AtomicU32,
     _pinned: PhantomPinned,
 }
@@ -69,19 +70,19 @@ impl Entry {
 #[derive(Clone, Copy)]
 struct EntryPtr(*const Entry);
 
-// SAFETY: entries are reached under the heap's lock only.
+// SAFETY: entries are reached under the agenda's lock only.
 unsafe impl Send for EntryPtr {}
 
 /// Timers of one place.
 pub(crate) struct Timers {
-    heap: ShortLock<Heap<EntryPtr>>,
+    agenda: ShortLock<Agenda<EntryPtr>>,
     /// The earliest deadline, for those who only look.
     next: AtomicU64,
 }
 
 impl Timers {
     pub(crate) const fn new() -> Timers {
-        Timers { heap: ShortLock::new(Heap::new()), next: AtomicU64::new(NEVER) }
+        Timers { agenda: ShortLock::new(Agenda::new()), next: AtomicU64::new(NEVER) }
     }
 
     /// Puts the entry in, to fire at `deadline`.
@@ -90,30 +91,30 @@ impl Timers {
     /// The entry is not in; it stays where it is, and its waiter too, until [`remove`](Timers::remove) has
     /// returned, [`Entry::has_fired`], or the waiter has been finished.
     pub(crate) unsafe fn insert(&self, entry: &Entry, deadline: u64) {
-        let mut heap = self.heap.lock();
-        let id = heap.push(deadline.min(NEVER - 1), EntryPtr(entry));
+        let mut agenda = self.agenda.lock();
+        let id = agenda.push(deadline.min(NEVER - 1), EntryPtr(entry));
         entry.state.store(id, Ordering::Relaxed);
-        self.publish(&heap);
+        self.publish(&agenda);
     }
 
     /// Takes the entry out, if it is still in.
     pub(crate) fn remove(&self, entry: &Entry) {
-        let mut heap = self.heap.lock();
+        let mut agenda = self.agenda.lock();
         let id = entry.state.load(Ordering::Relaxed);
         if id < FIRED {
-            heap.remove(id);
+            agenda.remove(id);
             entry.state.store(OUT, Ordering::Relaxed);
-            self.publish(&heap);
+            self.publish(&agenda);
         }
-        let remains = heap.remains();
-        drop(heap);
+        let remains = agenda.remains();
+        drop(agenda);
         drop(remains);
     }
 
     /// Calls `f` under the lock if the entry is still in: then its waiter has not been claimed by a timer,
     /// and will not be meanwhile. If it is not called it is dropped there, so it should own nothing.
     pub(crate) fn if_pending<R>(&self, entry: &Entry, f: impl FnOnce() -> R) -> Option<R> {
-        let _heap = self.heap.lock();
+        let _agenda = self.agenda.lock();
         (entry.state.load(Ordering::Relaxed) < FIRED).then(f)
     }
 
@@ -131,7 +132,7 @@ impl Timers {
             return NEVER;
         }
         let together = earliest.saturating_add(SLACK);
-        if self.heap.lock().count_due(together, CROWD) == CROWD { together } else { earliest }
+        if self.agenda.lock().count_due(together, CROWD) == CROWD { together } else { earliest }
     }
 
     /// Fires all whose deadline is not after `now`, and has `deliver` wake whom they wake, in the order of
@@ -148,10 +149,10 @@ impl Timers {
         loop {
             let mut due = [EntryPtr(ptr::null()); BATCH];
             let mut wakes = [const { None }; BATCH];
-            let mut heap = self.heap.lock();
+            let mut agenda = self.agenda.lock();
             let mut count = 0;
             while count < BATCH
-                && let Some(entry) = heap.pop_due(now)
+                && let Some(entry) = agenda.pop_due(now)
             {
                 due[count] = entry;
                 count += 1;
@@ -159,12 +160,12 @@ impl Timers {
             // One after the other and not between the pops: see `cache`.
             due[..count].iter().for_each(|entry| prefetch(entry.0.addr(), 1));
             for (entry, wake) in due[..count].iter().zip(&mut wakes) {
-                // SAFETY: it was in the heap until now, and the lock is held.
+                // SAFETY: it was in the agenda until now, and the lock is held.
                 *wake = unsafe { expire(*entry) };
             }
-            self.publish(&heap);
-            let remains = heap.remains();
-            drop(heap);
+            self.publish(&agenda);
+            let remains = agenda.remains();
+            drop(agenda);
             drop(remains);
             for wake in wakes.into_iter().flatten() {
                 any = true;
@@ -176,17 +177,17 @@ impl Timers {
         }
     }
 
-    fn publish(&self, heap: &Heap<EntryPtr>) {
-        self.next.store(heap.first().unwrap_or(NEVER), Ordering::SeqCst);
+    fn publish(&self, agenda: &Agenda<EntryPtr>) {
+        self.next.store(agenda.first().unwrap_or(NEVER), Ordering::SeqCst);
     }
 }
 
-/// Ends the time of an entry that has just come out of the heap.
+/// Ends the time of an entry that has just come out of the agenda.
 ///
 /// # Safety
 /// The lock has been held since.
 unsafe fn expire(entry: EntryPtr) -> Option<Wake> {
-    // SAFETY: alive, and the waiter too: it was in the heap, so its owner has to take the lock before it
+    // SAFETY: alive, and the waiter too: it was in the agenda, so its owner has to take the lock before it
     // leaves.
     let (entry, waiter) = unsafe { (&*entry.0, &*(*entry.0).waiter) };
     if waiter.try_claim(TIMED_OUT) {
@@ -235,7 +236,7 @@ mod tests {
 
     impl Timers {
         fn is_untouched(&self) -> bool {
-            self.earliest() == NEVER && self.heap.lock().count_due(NEVER, 1) == 0
+            self.earliest() == NEVER && self.agenda.lock().count_due(NEVER, 1) == 0
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
         let waiters = waiters(4);
         let entries: Vec<Entry> = waiters.iter().map(|w| Entry::new(w)).collect();
         for (i, entry) in entries.iter().enumerate() {
-            // SAFETY: entries and waiters stay until the end, where the heap is empty again.
+            // SAFETY: entries and waiters stay until the end, where the agenda is empty again.
             unsafe { timers.insert(entry, 10 * i as u64) };
         }
         assert_eq!(timers.earliest(), 0);
@@ -298,7 +299,7 @@ mod tests {
         let mut fired = 0;
         for (i, entry) in entries.iter().enumerate() {
             let deadline = random.below(10_000);
-            // SAFETY: entries and waiters stay until the end, where the heap is empty again.
+            // SAFETY: entries and waiters stay until the end, where the agenda is empty again.
             unsafe { timers.insert(entry, deadline) };
             pending.insert((deadline, i));
             if random.below(3) == 0 {
@@ -361,7 +362,7 @@ mod tests {
         let mut entries: Vec<Entry> = (0..count).map(|_| Entry::new(&waiter)).collect();
         let begun = Instant::now();
         for entry in &entries {
-            // SAFETY: entries and waiter stay until the end, where the heap is empty again.
+            // SAFETY: entries and waiter stay until the end, where the agenda is empty again.
             unsafe { timers.insert(entry, 1_000 + random.below(1 << 40)) };
         }
         assert!(!timers.fire(999, |_| panic!("too early")));
