@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Timers that stand close are put off by up to this, in nanoseconds: see "How late".
-const SLACK: u64 = 150_000;
+const SLACK: u64 = 200_000;
 /// So many within [`SLACK`] stand close.
 const CROWD: usize = 4;
 /// At most this many are fired before their wake-ups are delivered.
