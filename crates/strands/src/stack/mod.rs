@@ -25,6 +25,23 @@
 //!   up to three times slower.
 //! - No huge pages (a stack would cost its whole slot), no place in core dumps (terabytes).
 //!
+//! # What a first use costs
+//!
+//! About 3 µs of the kernel's time for a default stack (on a Zen 5 guest), against 20 ns for one that has been
+//! used: a page-table page and a page, each found, counted and cleared (1.9 µs), and the guard's markers (0.5 µs for
+//! one page, 0.8 for sixteen). Slots of 64 KiB, of which 32 share a page-table page, take 1.9 µs with all
+//! that is ours. What does not help:
+//!
+//! - **Faulting in batches.** The exception is the cheap part: `MADV_POPULATE_WRITE` of one page takes longer (2.5 µs) than
+//!   the fault that it saves (2.1 µs), and by `process_madvise`, for 500 stacks in one call, as long.
+//! - **Two tops in one page-table page.** It spans 2 MiB, and between two tops lies the room of the upper stack.
+//! - **Denser slots for goroutines that are known to need little.** Such knowledge is a guess, and one that goes
+//!   deeper could neither grow, for its neighbour is in the way, nor be moved.
+//!
+//! So whoever has 100,000 goroutines wait at once pays a third of a second for their stacks, once. It also means that the
+//! frames down to a wait should stay within the first page: one of 6 KiB costs every goroutine that goes
+//! through it two pages more.
+//!
 //! # Who owns a slot
 //!
 //! ```text
