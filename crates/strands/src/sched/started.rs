@@ -99,7 +99,8 @@ unsafe impl Linked for Started {
     }
 }
 
-static TASK_VTABLE: TaskVtable = TaskVtable { park, park_until, unpark, give_way, followed };
+static TASK_VTABLE: TaskVtable =
+    TaskVtable { park, park_until, unpark, give_way, is_alone, followed };
 
 /// # Safety
 /// See [`TaskVtable::park`].
@@ -152,6 +153,12 @@ unsafe fn give_way(task: &TaskHeader) {
     // SAFETY: our vtable is in our records only, whose first field the header is.
     let started = unsafe { &*ptr::from_ref(task).cast::<Started>() };
     started.give_way();
+}
+
+/// # Safety
+/// See [`TaskVtable::is_alone`].
+unsafe fn is_alone(_task: &TaskHeader) -> bool {
+    Here::get().is_some_and(Here::has_nothing_else)
 }
 
 /// # Safety

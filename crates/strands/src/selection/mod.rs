@@ -29,7 +29,7 @@
 
 mod macros;
 
-use crate::wait::{Reason, TIMED_OUT, Token, WaitKind, Waiter, tried_in_vain};
+use crate::wait::{Reason, TIMED_OUT, Token, WaitKind, Waiter, is_fed, tried_in_vain};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -283,6 +283,9 @@ fn select_of_many(arms: &[&dyn Arm], biased: bool, until: Until) -> Option<usize
 }
 
 fn select_in<I: Index>(arms: &[&dyn Arm], mut order: Order<'_, I>, until: Until) -> Option<usize> {
+    if until != Until::Now {
+        is_fed();
+    }
     loop {
         for n in 0..arms.len() {
             let index = order.pick(n);

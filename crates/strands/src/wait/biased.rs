@@ -122,11 +122,6 @@ impl Bias {
         self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// A look that leaves the word in the holder's cache. (Under loom it would be outdated for ever.)
-    fn seems_held(&self) -> bool {
-        cfg!(not(loom)) && self.held.load(Ordering::Relaxed)
-    }
-
     /// Takes the lock if that is possible at once, with nothing to decide.
     #[inline(always)]
     pub(super) fn quick(&self, me: usize) -> Option<Way> {
@@ -165,7 +160,7 @@ impl Bias {
             return Way::Inside;
         }
         let mut patience = Patience::new();
-        while self.seems_held() || !self.take() {
+        while !self.take() {
             patience.wait();
         }
         match self.owner.load(Ordering::Relaxed) {

@@ -31,7 +31,7 @@ pub(crate) use under_loom::{ShortLock, ShortLockGuard};
 /// from one processor's cache to the other's each time. After a longer one the other has done several
 /// sections at a stretch, ten times as fast. Measured with plain threads at both ends of a channel.
 #[cfg(not(loom))]
-const LOOKS: u32 = 8;
+const LOOKS: u32 = 20;
 #[cfg(not(loom))]
 const FIRST: u32 = 16;
 #[cfg(not(loom))]

@@ -33,6 +33,7 @@
 
 mod biased;
 mod holder;
+mod linger;
 mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -53,9 +54,9 @@ pub(crate) use seat::seat_place;
 pub(crate) use seat::{Seat, seat, seat_pointer, take_seat};
 #[cfg(not(loom))]
 pub(crate) use signal::Signal;
+pub(crate) use thread::ThreadParker;
 #[cfg(not(loom))]
 pub(crate) use thread::{BlockedThread, Sleeps, blocked_threads, elsewhere};
-pub(crate) use thread::{ThreadParker, linger};
 
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::primitive::{Arc, UnsafeCell};
@@ -103,6 +104,11 @@ pub(crate) struct TaskVtable {
     /// # Safety
     /// `task` is the goroutine that runs now.
     pub(crate) give_way: unsafe fn(task: &TaskHeader),
+    /// Whether nothing else is ready where the goroutine runs, while others may run elsewhere.
+    ///
+    /// # Safety
+    /// `task` is the goroutine that runs now.
+    pub(crate) is_alone: unsafe fn(task: &TaskHeader) -> bool,
     /// Where its record says for which lock it waits.
     ///
     /// # Safety
@@ -135,14 +141,21 @@ pub(crate) fn current() -> Option<NonNull<TaskHeader>> {
     NonNull::new(CURRENT.get().cast_mut())
 }
 
+/// After so many messages in one turn that came from other threads a goroutine gives others a turn at its next receive.
+/// One that is fed from elsewhere might never have to wait, and those at home with it would. It is a lot: who counts on
+/// what is there, with a thread's lock in its hands, is not to be suspended.
+const FED: u32 = 1 << 14;
+
 /// After so many tries in vain in one turn a goroutine gives others a turn. It is polling, then; one that
 /// merely looks now and then, perhaps with a thread's lock in its hands, is not to be suspended by that.
 const PATIENCE: u32 = 256;
 
 thread_local! {
-    /// In this turn.
+    /// In this turn: tries in vain, and messages received, in units of [`MESSAGE`].
     static TRIES: Cell<u32> = const { Cell::new(0) };
 }
+
+const MESSAGE: u32 = 2 * PATIENCE;
 
 /// Something was tried that would have had to wait, and may be tried again at once: a goroutine that does nothing
 /// else gives others a turn, for what it polls for may have to be done on its very thread.
@@ -152,10 +165,28 @@ thread_local! {
 #[inline(never)]
 pub(crate) fn tried_in_vain() {
     let tries = TRIES.get() + 1;
-    TRIES.set(tries % PATIENCE);
-    if tries == PATIENCE
-        && let Some(task) = current()
-    {
+    TRIES.set(tries);
+    if tries % MESSAGE >= PATIENCE {
+        give_way();
+    }
+}
+
+/// A message is to be received that has perhaps come from another thread, by one who would wait for it. With no lock held.
+#[inline(always)]
+pub(crate) fn is_fed() {
+    let tries = TRIES.get().wrapping_add(MESSAGE);
+    TRIES.set(tries);
+    if tries >= FED * MESSAGE {
+        give_way();
+    }
+}
+
+/// Gives others a turn, if it is a goroutine that runs.
+#[cold]
+#[inline(never)]
+fn give_way() {
+    TRIES.set(0);
+    if let Some(task) = current() {
         // SAFETY: it runs here.
         unsafe { (task.as_ref().vtable.give_way)(task.as_ref()) };
     }
@@ -283,12 +314,6 @@ impl Waiter {
         self.park(why, deadline)
     }
 
-    /// Whether it is a thread that waits.
-    #[inline]
-    pub(crate) fn is_thread(&self) -> bool {
-        matches!(self.task, Task::Thread(_))
-    }
-
     /// What the waiter was claimed for, once whoever claimed it has finished. For async tasks.
     pub(crate) fn outcome(&self) -> Option<Token> {
         // Ordering: Acquire pairs with the Release in `finish`: token and value are there.
@@ -325,7 +350,7 @@ impl Waiter {
     #[cold]
     fn park_thread(&self, parker: &ThreadParker, why: Reason, mut deadline: Option<Instant>) {
         #[cfg(not(loom))]
-        linger(|| self.finished.load(Ordering::Relaxed), 1);
+        linger::linger(|| self.finished.load(Ordering::Relaxed), 1);
         // Ordering: Acquire pairs with the Release in `finish`: the value is there.
         while self.finished.load(Ordering::Acquire) == 0 {
             let in_time = parker.sleep(why, deadline);

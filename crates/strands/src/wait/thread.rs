@@ -30,56 +30,6 @@ const ELSEWHERE: u32 = 4;
 /// After this long without a deadline a thread asks for a look at whether anything can still wake it.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Looks before a thread goes to sleep: so many with pauses in between that double, if there is a second CPU on
-/// which what is awaited can happen meanwhile …
-const LOOKS: u32 = 7;
-/// … and so many that offer the CPU to others. Going to sleep and being woken costs tens of microseconds, of
-/// which the waker pays a third; what is on its way often takes less. Guessed; see the workloads of plain
-/// threads in `benches` before changing.
-const YIELDS: u32 = 8;
-
-/// Lets a thread stay awake for a moment, until there is something for it.
-///
-/// `level` says how much there is for it, `enough` how much is worth while at once. As long as the level
-/// rises, whoever raises it is left alone: two threads that take a lock in turn spend their time on passing it.
-#[cfg(not(loom))]
-#[cold]
-pub(crate) fn linger(mut level: impl FnMut() -> usize, enough: usize) {
-    static SEVERAL_CPUS: OnceLock<bool> = OnceLock::new();
-    let several_cpus = *SEVERAL_CPUS
-        .get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
-    let mut before = 0;
-    let mut is_worth_while = || {
-        let now = level();
-        let rises = now > before;
-        before = now;
-        now >= enough || now > 0 && !rises
-    };
-    if several_cpus {
-        let mut pauses = 1;
-        for _ in 0..LOOKS {
-            if is_worth_while() {
-                return;
-            }
-            for _ in 0..pauses {
-                std::hint::spin_loop();
-            }
-            pauses *= 2;
-        }
-    }
-    for _ in 0..YIELDS {
-        if is_worth_while() {
-            return;
-        }
-        std::thread::yield_now();
-    }
-}
-
-#[cfg(loom)]
-pub(crate) fn linger(mut level: impl FnMut() -> usize, _enough: usize) {
-    level();
-}
-
 /// The place where one thread sleeps. Shared with its wakers, and outlives the thread if it must.
 pub(crate) struct ThreadParker {
     state: Futex,

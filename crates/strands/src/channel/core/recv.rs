@@ -4,7 +4,7 @@ use super::{Core, ENOUGH, Guard, Offer, Receiving, State, Waited};
 use crate::channel::waiting::{Kind, Place, Slot};
 use crate::channel::{RecvTimeoutError, TryRecvError};
 use crate::primitive::atomic::Ordering;
-use crate::wait::{Reason, TIMED_OUT, WaitKind, Waiter, Wake, linger, tried_in_vain};
+use crate::wait::{Reason, TIMED_OUT, WaitKind, Waiter, Wake, is_fed, tried_in_vain};
 use std::time::Instant;
 
 impl<T> Core<T> {
@@ -140,6 +140,7 @@ impl<T> Core<T> {
         &self,
         deadline: Option<Instant>,
     ) -> Result<T, RecvTimeoutError> {
+        is_fed();
         let mut state = self.state.quick();
         if let Some(open) = &mut state
             && let Some(message) = self.pop_plainly(open)
@@ -212,9 +213,9 @@ impl<T> Core<T> {
     ) -> Waited {
         loop {
             let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-            if waiter.is_thread() {
+            if !self.is_rendezvous() && waiter.may_linger() {
                 // SAFETY: the caller's promise.
-                state = match unsafe { self.recv_after_lingering(state, slot) } {
+                state = match unsafe { self.recv_after_lingering(state, &waiter, slot) } {
                     Receiving::Received => return Waited::Done,
                     Receiving::Closed => return Waited::Closed,
                     Receiving::Empty(state) => state,
@@ -268,13 +269,12 @@ impl<T> Core<T> {
     unsafe fn recv_after_lingering<'a>(
         &'a self,
         state: Guard<'a, T>,
+        waiter: &Waiter,
         slot: &Slot<T>,
     ) -> Receiving<'a, T> {
-        if self.is_rendezvous() {
-            return Receiving::Empty(state);
-        }
         drop(state);
-        linger(|| self.hint.load(Ordering::Relaxed), self.cap.unwrap_or(ENOUGH).div_ceil(2));
+        let enough = self.cap.unwrap_or(ENOUGH).div_ceil(2);
+        waiter.linger(|| self.hint.load(Ordering::Relaxed), enough);
         // SAFETY: the caller's promise.
         unsafe { self.start_recv(self.lock(), slot) }
     }

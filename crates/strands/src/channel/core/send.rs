@@ -4,7 +4,7 @@ use super::{ANY, Core, Guard, Overflow, Sending, State, Waited};
 use crate::channel::waiting::{Kind, Place, Slot};
 use crate::channel::{SendTimeoutError, TrySendError};
 use crate::primitive::atomic::Ordering;
-use crate::wait::{Reason, TIMED_OUT, WaitKind, Waiter, linger, tried_in_vain};
+use crate::wait::{Reason, TIMED_OUT, WaitKind, Waiter, tried_in_vain};
 use std::time::Instant;
 
 impl<T> Core<T> {
@@ -161,8 +161,8 @@ impl<T> Core<T> {
         unsafe { self.start_send(state, slot) }
     }
 
-    /// A thread stays awake for a moment before it gets in line: then those whom it waits for need not wake it,
-    /// and it finds several messages, or room for several, at once.
+    /// Stays awake for a moment before it gets in line: then those whom it waits for need not wake it, and it finds
+    /// several messages, or room for several, at once.
     ///
     /// # Safety
     /// As for `start_send`.
@@ -171,18 +171,16 @@ impl<T> Core<T> {
     unsafe fn send_after_lingering<'a>(
         &'a self,
         state: Guard<'a, T>,
+        waiter: &Waiter,
         slot: &Slot<T>,
     ) -> Sending<'a, T> {
-        if self.is_rendezvous() {
-            return Sending::Full(state);
-        }
         drop(state);
         let cap = self.cap.unwrap_or(ANY);
         let room = || match self.hint.load(Ordering::Relaxed) {
             ANY => ANY,
             len => cap.saturating_sub(len),
         };
-        linger(room, cap.div_ceil(2));
+        waiter.linger(room, cap.div_ceil(2));
         // SAFETY: the caller's promise.
         unsafe { self.start_send(self.lock(), slot) }
     }
@@ -201,9 +199,9 @@ impl<T> Core<T> {
         deadline: Option<Instant>,
     ) -> Waited {
         let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-        if waiter.is_thread() {
+        if !self.is_rendezvous() && waiter.may_linger() {
             // SAFETY: the caller's promise.
-            state = match unsafe { self.send_after_lingering(state, slot) } {
+            state = match unsafe { self.send_after_lingering(state, &waiter, slot) } {
                 Sending::Sent => return Waited::Done,
                 Sending::Full(state) => state,
                 Sending::Closed => return Waited::Closed,

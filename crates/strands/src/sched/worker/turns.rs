@@ -238,6 +238,21 @@ impl Here {
         }
     }
 
+    /// Whether nothing is ready here but the goroutine that asks, and there are processors besides this one.
+    pub(in crate::sched) fn has_nothing_else(self) -> bool {
+        let Some(processor) = self.own.processor.get() else { return false };
+        let processors = &self.runtime.processors;
+        // SAFETY: `own` is this thread's, and nobody else holds a reference to the list.
+        let none_at_home = unsafe { &*self.own.home.get() }.front().is_none();
+        none_at_home
+            && self.own.next.get().is_none()
+            && self.own.in_hand.get().is_none()
+            && self.inbox_is_empty()
+            && processors.len() > 1
+            && self.runtime.cpus > 1
+            && processors[processor].queue().is_empty()
+    }
+
     pub(super) fn pop_injector(self) -> Option<NonNull<Runnable>> {
         let injector = &self.runtime.injector;
         if injector.is_empty() {
