@@ -12,7 +12,7 @@ use process::on_processors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use strands::channel::{Receiver, Sender, bounded, unbounded};
+use strands::channel::{Receiver, Sender, bounded};
 use strands::thread::{Affinity, Builder};
 use strands::{JoinHandle, go, runtime};
 
@@ -223,6 +223,131 @@ fn a_flood_of_messages_from_threads_starves_nobody() {
     });
 }
 
+/// A goroutine that has been made ready at home with the one that calls, and waits for its turn there: it will set
+/// the flag. Another thread may have come and taken it, so it says where it is.
+fn one_who_is_ready(done: &Arc<AtomicBool>) -> (JoinHandle<()>, bool) {
+    let (started, has_started) = bounded(0);
+    let (call, called) = bounded(1);
+    let done = Arc::clone(done);
+    let one = go(move || {
+        started.send(os_thread()).expect("received");
+        called.recv().expect("called");
+        set(&done);
+    });
+    let is_at_home_here = has_started.recv() == Ok(os_thread());
+    call.send(()).expect("received");
+    (one, is_at_home_here)
+}
+
+/// More messages than anybody may receive in one turn.
+const MANY: usize = 10_000;
+
+#[test]
+fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
+    type Receive = fn(&Receiver<()>);
+    let ways: [Receive; 4] = [
+        |rx| rx.recv().expect("sent"),
+        |rx| rx.recv_timeout(Duration::from_secs(60)).expect("sent"),
+        |rx| rx.iter().next().expect("sent"),
+        |rx| strands::select! { recv(rx) -> message => message.expect("sent") },
+    ];
+    on_processors(ONE, || {
+        for receive in ways {
+            let busy = move || {
+                let done = Arc::new(AtomicBool::new(false));
+                let (tx, rx) = bounded(1);
+                let begun = Arc::new(AtomicU64::new(0));
+                let senders: Vec<_> = (0..MANY)
+                    .map(|_| {
+                        let (tx, begun) = (tx.clone(), Arc::clone(&begun));
+                        go(move || {
+                            begun.fetch_add(1, SeqCst);
+                            tx.send(()).expect("received");
+                        })
+                    })
+                    .collect();
+                // All but one are in line then, or about to be.
+                while begun.load(SeqCst) < MANY as u64 {
+                    strands::yield_now();
+                }
+                let (one, is_at_home_here) = one_who_is_ready(&done);
+                let others_had_a_turn = (0..MANY).any(|_| {
+                    receive(&rx);
+                    is_set(&done)
+                });
+                drop(rx);
+                let _ = senders.into_iter().map(JoinHandle::join).count();
+                one.join().expect("no panic");
+                (is_at_home_here, others_had_a_turn)
+            };
+            let is_at_home_here = (0..50).any(|_| {
+                let (is_at_home_here, others_had_a_turn) = go(busy).join().expect("no panic");
+                assert!(others_had_a_turn);
+                is_at_home_here
+            });
+            assert!(is_at_home_here, "never at home");
+        }
+    });
+}
+
+#[test]
+fn who_is_woken_elsewhere_goes_on_though_the_one_who_woke_computes() {
+    /// Two goroutines at once, and so on two threads.
+    fn both<T: Send + 'static>(
+        capacity: usize,
+        one: impl FnOnce(Sender<T>) + Send + 'static,
+        other: impl FnOnce(Receiver<T>) + Send + 'static,
+    ) {
+        let (tx, rx) = bounded(capacity);
+        let here = Arc::new([const { AtomicBool::new(false) }; 2]);
+        let there = Arc::clone(&here);
+        let meet = |flags: &[AtomicBool; 2], me: usize| {
+            set(&flags[me]);
+            compute_until(|| is_set(&flags[1 - me]));
+        };
+        let one = go(move || (meet(&here, 0), one(tx)).1);
+        let other = go(move || (meet(&there, 1), other(rx)).1);
+        join_all([one, other]);
+    }
+    on_processors(TWO, || {
+        for capacity in [0, 1, 100] {
+            // The sender is in line when the last message that fits has been sent; the receiver has it go on, and
+            // does not give its thread up before it has.
+            let (before, after) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+            let (sent, is_on) = (Arc::clone(&before), Arc::clone(&after));
+            both(
+                capacity,
+                move |tx| {
+                    for _ in 0..=capacity {
+                        sent.fetch_add(1, SeqCst);
+                        tx.send(()).expect("received");
+                    }
+                    set(&is_on);
+                },
+                move |rx| {
+                    compute_until(|| before.load(SeqCst) == capacity as u64 + 1);
+                    rx.recv().expect("sent");
+                    compute_until(|| is_set(&after));
+                },
+            );
+            // Likewise a receiver that waits.
+            let after = Arc::new(AtomicBool::new(false));
+            let is_on = Arc::clone(&after);
+            both(
+                capacity,
+                move |tx| {
+                    tx.send(()).expect("received");
+                    compute_until(|| is_set(&after));
+                },
+                move |rx| {
+                    rx.recv().expect("sent");
+                    set(&is_on);
+                },
+            );
+        }
+    });
+}
+
 /// Those that roam are ready in the queue in which those stand that have not started. Of these no more are fetched than
 /// leave room for them: else they would be driven out, to behind all others.
 #[test]
@@ -292,108 +417,5 @@ fn those_that_roam_and_are_woken_are_not_put_behind_thousands_that_have_not_star
         let rounds: Vec<u64> = (0..200).filter_map(|_| undisturbed()).take(20).collect();
         assert!(rounds.iter().all(|most| *most < FRESH / 3), "{rounds:?} of {FRESH} in a row");
         println!("rounds {rounds:?}");
-    });
-}
-
-/// A goroutine that has been made ready at home with the one that calls, and waits for its turn there: it will set
-/// the flag. Another thread may have come and taken it, so it says where it is.
-fn one_who_is_ready(done: &Arc<AtomicBool>) -> (JoinHandle<()>, bool) {
-    let (started, has_started) = bounded(0);
-    let (call, called) = bounded(1);
-    let done = Arc::clone(done);
-    let one = go(move || {
-        started.send(os_thread()).expect("received");
-        called.recv().expect("called");
-        set(&done);
-    });
-    let is_at_home_here = has_started.recv() == Ok(os_thread());
-    call.send(()).expect("received");
-    (one, is_at_home_here)
-}
-
-#[test]
-fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
-    type Receive = fn(&Receiver<()>);
-    let ways: [Receive; 4] = [
-        |rx| rx.recv().expect("sent"),
-        |rx| rx.recv_timeout(Duration::from_secs(60)).expect("sent"),
-        |rx| rx.iter().next().expect("sent"),
-        |rx| strands::select! { recv(rx) -> message => message.expect("sent") },
-    ];
-    on_processors(ONE, || {
-        for receive in ways {
-            // With what it sends to itself it is busy for ever; only the one who is ready can end that.
-            let busy = move || {
-                let done = Arc::new(AtomicBool::new(false));
-                let (one, is_at_home_here) = one_who_is_ready(&done);
-                let (tx, rx) = unbounded();
-                tx.send(()).expect("received");
-                while !is_set(&done) {
-                    receive(&rx);
-                    tx.send(()).expect("received");
-                }
-                one.join().expect("no panic");
-                is_at_home_here
-            };
-            assert!((0..50).any(|_| go(busy).join().expect("no panic")), "never at home");
-        }
-    });
-}
-
-#[test]
-fn who_is_woken_elsewhere_goes_on_though_the_one_who_woke_computes() {
-    /// Two goroutines at once, and so on two threads.
-    fn both<T: Send + 'static>(
-        capacity: usize,
-        one: impl FnOnce(Sender<T>) + Send + 'static,
-        other: impl FnOnce(Receiver<T>) + Send + 'static,
-    ) {
-        let (tx, rx) = bounded(capacity);
-        let here = Arc::new([const { AtomicBool::new(false) }; 2]);
-        let there = Arc::clone(&here);
-        let meet = |flags: &[AtomicBool; 2], me: usize| {
-            set(&flags[me]);
-            compute_until(|| is_set(&flags[1 - me]));
-        };
-        let one = go(move || (meet(&here, 0), one(tx)).1);
-        let other = go(move || (meet(&there, 1), other(rx)).1);
-        join_all([one, other]);
-    }
-    on_processors(TWO, || {
-        for capacity in [0, 1, 100] {
-            // The sender is in line when the last message that fits has been sent; the receiver has it go on, and
-            // does not give its thread up before it has.
-            let (before, after) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-            let (sent, is_on) = (Arc::clone(&before), Arc::clone(&after));
-            both(
-                capacity,
-                move |tx| {
-                    for _ in 0..=capacity {
-                        sent.fetch_add(1, SeqCst);
-                        tx.send(()).expect("received");
-                    }
-                    set(&is_on);
-                },
-                move |rx| {
-                    compute_until(|| before.load(SeqCst) == capacity as u64 + 1);
-                    rx.recv().expect("sent");
-                    compute_until(|| is_set(&after));
-                },
-            );
-            // Likewise a receiver that waits.
-            let after = Arc::new(AtomicBool::new(false));
-            let is_on = Arc::clone(&after);
-            both(
-                capacity,
-                move |tx| {
-                    tx.send(()).expect("received");
-                    compute_until(|| is_set(&after));
-                },
-                move |rx| {
-                    rx.recv().expect("sent");
-                    set(&is_on);
-                },
-            );
-        }
     });
 }

@@ -19,7 +19,7 @@ use super::runtime::Runtime;
 use super::stuck;
 use super::worker::Worker;
 use crate::sys::probe::{self, Activity, Probe, Sleep};
-use crate::wait::WaitKind;
+use crate::wait::{self, WaitKind};
 use std::time::Duration;
 
 const MILLI: u64 = 1_000_000;
@@ -276,6 +276,16 @@ impl Overdue {
         if tid == 0 {
             return Activity::Unknown;
         }
+        match self.probe_thread(index, tid) {
+            // For a lock that somebody has who waits for a CPU, or has it again and again: it is as if it waited for the CPU.
+            Activity::Blocked(sleep) if sleep.argument == wait::napping_place() => {
+                Activity::Running
+            }
+            activity => activity,
+        }
+    }
+
+    fn probe_thread(&mut self, index: usize, tid: i32) -> Activity {
         if index >= KEPT_OPEN {
             return Probe::open(tid).map_or(Activity::Unknown, |probe| probe.look());
         }

@@ -14,6 +14,8 @@
 //!
 //! **Rejected.** A futex lock (std's, parking_lot's): 25 % of a rendezvous went into its unlocking.
 
+#[cfg(not(loom))]
+use crate::primitive::Futex;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 #[cfg(not(loom))]
@@ -45,6 +47,16 @@ const SHORTEST_NAP: Duration = Duration::from_micros(20);
 #[cfg(not(loom))]
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
+/// What those sleep on who nap. It never changes; but by its address one who naps is told from one who is blocked.
+#[cfg(not(loom))]
+static NAPPING: Futex = Futex::new(0);
+
+/// Where in memory those sleep, as the kernel knows it, who wait for a short lock.
+#[cfg(not(loom))]
+pub(crate) fn napping_place() -> usize {
+    (&raw const NAPPING).addr()
+}
+
 /// What one does between two looks at a lock that is held.
 #[cfg(not(loom))]
 pub(super) struct Patience {
@@ -69,7 +81,7 @@ impl Patience {
         } else if self.looks < LOOKS + YIELDS {
             std::thread::yield_now();
         } else {
-            std::thread::sleep(self.nap);
+            NAPPING.wait(0, Some(self.nap));
             self.nap = (self.nap * 2).min(LONGEST_NAP);
         }
     }
@@ -245,6 +257,28 @@ mod tests {
             thread.join().unwrap();
         }
         assert_eq!(*lock.lock(), 80_000);
+    }
+
+    #[test]
+    fn who_waits_for_long_naps_where_it_can_be_seen() {
+        use crate::sys::probe::{Activity, Probe};
+        let lock = Arc::new(ShortLock::new(()));
+        let guard = lock.lock();
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = {
+            let lock = Arc::clone(&lock);
+            std::thread::spawn(move || {
+                tell.send(crate::sys::thread_id()).unwrap();
+                drop(lock.lock());
+            })
+        };
+        let probe = Probe::open(told.recv().unwrap()).unwrap();
+        while !matches!(probe.look(), Activity::Blocked(sleep) if sleep.argument == napping_place())
+        {
+            std::thread::yield_now();
+        }
+        drop(guard);
+        other.join().unwrap();
     }
 
     #[test]

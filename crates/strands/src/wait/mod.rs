@@ -47,6 +47,8 @@ pub(crate) use biased::{BiasedLock, BiasedLockGuard};
 #[cfg(not(loom))]
 pub(crate) use holder::stack_pointer;
 pub(crate) use holder::{Followed, Held, Holder};
+#[cfg(not(loom))]
+pub(crate) use lock::napping_place;
 pub(crate) use lock::{ShortLock, ShortLockGuard};
 pub(crate) use reason::{Reason, WaitKind};
 #[cfg(not(loom))]
@@ -141,10 +143,11 @@ pub(crate) fn current() -> Option<NonNull<TaskHeader>> {
     NonNull::new(CURRENT.get().cast_mut())
 }
 
-/// After so many messages in one turn that came from other threads a goroutine gives others a turn at its next receive.
-/// One that is fed from elsewhere might never have to wait, and those at home with it would. It is a lot: who counts on
-/// what is there, with a thread's lock in its hands, is not to be suspended.
-const FED: u32 = 1 << 14;
+/// After so many messages in one turn that came from other hands, with a sender waiting or the lock held, a goroutine
+/// gives others a turn at its next such receive, and after so many selects. One that is fed from elsewhere might never have
+/// to wait, and those at home with it would. It is a lot: who counts on what is there, with a thread's lock in its hands, is
+/// not to be suspended.
+const FED: u32 = 1 << 11;
 
 /// After so many tries in vain in one turn a goroutine gives others a turn. It is polling, then; one that
 /// merely looks now and then, perhaps with a thread's lock in its hands, is not to be suspended by that.
@@ -171,7 +174,7 @@ pub(crate) fn tried_in_vain() {
     }
 }
 
-/// A message is to be received that has perhaps come from another thread, by one who would wait for it. With no lock held.
+/// A message came from other hands, to one who would have waited for it; or it is about to. With no lock held.
 #[inline(always)]
 pub(crate) fn is_fed() {
     let tries = TRIES.get().wrapping_add(MESSAGE);

@@ -140,7 +140,6 @@ impl<T> Core<T> {
         &self,
         deadline: Option<Instant>,
     ) -> Result<T, RecvTimeoutError> {
-        is_fed();
         let mut state = self.state.quick();
         if let Some(open) = &mut state
             && let Some(message) = self.pop_plainly(open)
@@ -189,7 +188,12 @@ impl<T> Core<T> {
         let state = state.unwrap_or_else(|| self.lock());
         // SAFETY: the caller's promise.
         match unsafe { self.start_recv(state, slot) } {
-            Receiving::Received => Waited::Done,
+            Receiving::Received => {
+                if !self.is_rendezvous() {
+                    is_fed();
+                }
+                Waited::Done
+            }
             Receiving::Closed => Waited::Closed,
             Receiving::Empty(state) => {
                 // SAFETY: as above.
@@ -213,7 +217,7 @@ impl<T> Core<T> {
     ) -> Waited {
         loop {
             let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-            if !self.is_rendezvous() && waiter.may_linger() {
+            if !self.is_rendezvous() {
                 // SAFETY: the caller's promise.
                 state = match unsafe { self.recv_after_lingering(state, &waiter, slot) } {
                     Receiving::Received => return Waited::Done,
@@ -272,6 +276,9 @@ impl<T> Core<T> {
         waiter: &Waiter,
         slot: &Slot<T>,
     ) -> Receiving<'a, T> {
+        if !waiter.may_linger() {
+            return Receiving::Empty(state);
+        }
         drop(state);
         let enough = self.cap.unwrap_or(ENOUGH).div_ceil(2);
         waiter.linger(|| self.hint.load(Ordering::Relaxed), enough);

@@ -174,6 +174,9 @@ impl<T> Core<T> {
         waiter: &Waiter,
         slot: &Slot<T>,
     ) -> Sending<'a, T> {
+        if !waiter.may_linger() {
+            return Sending::Full(state);
+        }
         drop(state);
         let cap = self.cap.unwrap_or(ANY);
         let room = || match self.hint.load(Ordering::Relaxed) {
@@ -199,7 +202,7 @@ impl<T> Core<T> {
         deadline: Option<Instant>,
     ) -> Waited {
         let waiter = if deadline.is_none() { Waiter::exclusive() } else { Waiter::new() };
-        if !self.is_rendezvous() && waiter.may_linger() {
+        if !self.is_rendezvous() {
             // SAFETY: the caller's promise.
             state = match unsafe { self.send_after_lingering(state, &waiter, slot) } {
                 Sending::Sent => return Waited::Done,
