@@ -186,3 +186,38 @@ fn all_worlds_together_give_back_what_their_channels_took() {
     let grown = ALL.load(SeqCst) - before;
     assert!(grown < 100_000, "{grown} bytes");
 }
+
+/// A select in a loop, with another party that sends and one arm that is never ready.
+#[test]
+fn a_select_that_waits_in_a_loop_gives_back_what_it_took() {
+    const TURNS: usize = 2_000;
+    let _alone = ONE_AT_A_TIME.lock();
+    let play = || {
+        let mut most = 0;
+        for cap in CAPACITIES {
+            for kind in KINDS {
+                let (tx, rx) = channel(cap);
+                let sending = start(kind, move || (0..TURNS).for_each(|n| tx.send(n).unwrap()));
+                let (_kept, dummy) = channel::<()>(cap);
+                // On this thread, whose account is exact. What it takes out of a buffer another has brought there.
+                let before = OURS.get();
+                let grown = (0..TURNS).map(|n| {
+                    select! {
+                        recv(rx) -> got => assert_eq!(got, Ok(n)),
+                        recv(dummy) -> _ => unreachable!(),
+                    }
+                    OURS.get() - before
+                });
+                most = grown.max().unwrap_or(0).max(most);
+                sending.join();
+            }
+        }
+        most
+    };
+    // What the runtime and the threads set up once.
+    (0..2).for_each(|_| _ = play());
+    let before = ALL.load(SeqCst);
+    assert_eq!((0..5).map(|_| play()).max(), Some(0), "bytes at one time");
+    let grown = ALL.load(SeqCst) - before;
+    assert!(grown < 100_000, "{grown} bytes");
+}

@@ -8,12 +8,16 @@ use parties::{
 };
 use std::cell::Cell;
 use std::error::Error;
+use std::fmt;
+use std::iter::FusedIterator;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use strands::channel::{
-    Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
+    ReadyTimeoutError, Receiver, RecvError, RecvTimeoutError, Select, SelectTimeoutError,
+    SendError, SendTimeoutError, Sender, TryReadyError, TryRecvError, TrySelectError, TrySendError,
+    bounded, never, unbounded,
 };
 use strands::runtime;
 
@@ -141,6 +145,18 @@ fn errors_read_as_crossbeams_do() {
     assert_eq!(texts(RecvError), pair("RecvError", over));
     assert_eq!(texts(TryRecvError::Empty), pair("Empty", "receiving on an empty channel"));
     assert_eq!(texts(TryRecvError::Disconnected), pair("Disconnected", over));
+    let late = "timed out waiting on send operation";
+    assert_eq!(texts(SendTimeoutError::Timeout(1)), pair("SendTimeoutError(..)", late));
+    let gone = pair("SendTimeoutError(..)", disconnected);
+    assert_eq!(texts(SendTimeoutError::Disconnected(1)), gone);
+    let late = "timed out waiting on receive operation";
+    assert_eq!(texts(RecvTimeoutError::Timeout), pair("Timeout", late));
+    let over = "channel is empty and disconnected";
+    assert_eq!(texts(RecvTimeoutError::Disconnected), pair("Disconnected", over));
+    let blocked = "all operations in select would block";
+    assert_eq!(texts(TrySelectError), pair("TrySelectError", blocked));
+    let late = "timed out waiting on select";
+    assert_eq!(texts(SelectTimeoutError), pair("SelectTimeoutError", late));
 }
 
 #[test]
@@ -154,6 +170,16 @@ fn errors_give_the_message_back_and_can_be_asked_and_converted() {
     assert!(TryRecvError::Disconnected.is_disconnected() && !TryRecvError::Disconnected.is_empty());
     assert_eq!(TrySendError::from(SendError(5)), TrySendError::Disconnected(5));
     assert_eq!(TryRecvError::from(RecvError), TryRecvError::Disconnected);
+    for (error, late) in
+        [(SendTimeoutError::Timeout(3), true), (SendTimeoutError::Disconnected(3), false)]
+    {
+        assert_eq!((error.is_timeout(), error.is_disconnected()), (late, !late));
+        assert_eq!(error.into_inner(), 3);
+    }
+    assert!(RecvTimeoutError::Timeout.is_timeout() && !RecvTimeoutError::Timeout.is_disconnected());
+    let over = RecvTimeoutError::from(RecvError);
+    assert!(over.is_disconnected() && !over.is_timeout());
+    assert_eq!(SendTimeoutError::from(SendError(5)), SendTimeoutError::Disconnected(5));
 }
 
 #[test]
@@ -163,6 +189,39 @@ fn ends_go_anywhere_if_their_messages_are_send() {
     check::<Sender<Cell<u8>>>();
     check::<Receiver<Cell<u8>>>();
     check::<Sender<Box<dyn FnMut() + Send>>>();
+}
+
+#[test]
+fn what_is_made_of_ends_can_be_shown_cloned_and_sent_as_crossbeams() {
+    fn is_send_and_sync<T: Send + Sync>(_: &T) {}
+    fn ends_for_good<I: FusedIterator>(_: &I) {}
+    fn is_plain<E: Copy + Eq + fmt::Debug>(_: E) {}
+    static NEVER: Receiver<Cell<u8>> = never();
+    assert_eq!(NEVER.try_recv(), Err(TryRecvError::Empty));
+    let (tx, rx) = bounded(2);
+    tx.send(1).unwrap();
+    tx.send(2).unwrap();
+    let mut select = Select::default();
+    select.recv(&rx);
+    is_send_and_sync(&select);
+    assert_eq!(format!("{select:?}"), "Select { .. }");
+    let operation = select.clone().select();
+    assert_eq!(format!("{operation:?}"), "SelectedOperation { .. }");
+    assert_eq!(operation.recv(&rx), Ok(1));
+    assert_eq!((format!("{:?}", rx.iter()), format!("{:?}", rx.try_iter())), {
+        ("Iter { .. }".to_owned(), "TryIter { .. }".to_owned())
+    });
+    ends_for_good(&rx.iter());
+    drop((tx, select));
+    assert_eq!((&rx).into_iter().collect::<Vec<_>>(), [2]);
+    let owned = rx.into_iter();
+    ends_for_good(&owned);
+    assert_eq!(format!("{owned:?}"), "IntoIter { .. }");
+    is_plain(SendError(1));
+    is_plain(TrySendError::Full(1));
+    is_plain(SendTimeoutError::Timeout(1));
+    is_plain((RecvError, TryRecvError::Empty, RecvTimeoutError::Timeout));
+    is_plain((TrySelectError, SelectTimeoutError, TryReadyError, ReadyTimeoutError));
 }
 
 // ---- Order ----

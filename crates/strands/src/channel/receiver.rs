@@ -42,7 +42,7 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    pub(super) fn of(flavor: Flavor<T>) -> Receiver<T> {
+    pub(super) const fn of(flavor: Flavor<T>) -> Receiver<T> {
         Receiver {
             flavor,
             #[cfg(feature = "futures")]

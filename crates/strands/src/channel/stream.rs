@@ -17,7 +17,7 @@ pub(super) struct Wait<T> {
 }
 
 impl<T> Wait<T> {
-    pub(super) fn new() -> Wait<T> {
+    pub(super) const fn new() -> Wait<T> {
         Wait { in_line: None, alarm: None }
     }
 }

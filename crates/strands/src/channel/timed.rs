@@ -184,6 +184,6 @@ pub fn tick(duration: Duration) -> Receiver<Instant> {
 ///     recv(urgent.as_ref().unwrap_or(&never())) -> _ => unreachable!(),
 /// }
 /// ```
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver::of(Flavor::Never)
 }
