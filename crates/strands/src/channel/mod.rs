@@ -37,9 +37,10 @@
 //!   message goes to one.
 //! * **Fairness.** Those who wait are served first come, first served, whether they are goroutines, threads,
 //!   async tasks or arms of a select: a message is handed to the receiver that has waited longest, and space to
-//!   the sender that has. Nobody who arrives later can take it. (A plain thread stays awake for some
-//!   microseconds before it gets in line.) A select picks among the arms that are ready at random, each as likely
-//!   as any other.
+//!   the sender that has. Nobody who arrives later can take it. (A plain thread, and a goroutine with nobody
+//!   else to run at home, stays awake for some microseconds before it gets in line at a buffered channel.) A select
+//!   picks among the arms that are ready at random, each as likely as any other. A goroutine that receives without ever
+//!   having to wait gives those at home with it a turn after some thousand selects, or messages for which senders waited.
 //! * **All or nothing.** An arm of a select that is not picked, an operation whose time is up, a future that is
 //!   dropped: none of them has consumed or sent anything. A message that had been handed to a future before it
 //!   was dropped goes to the next receiver, or back to the front of the channel: even of a rendezvous, whose

@@ -8,7 +8,8 @@
 //! second atomic read-modify-write, whether anybody sleeps. Who finds it held spins for a moment; if the
 //! holder still has not let go, the kernel must have taken it off its processor in mid-section, and we
 //! give way, and then sleep for a little longer each time. That is rare, costs no processor time, and ends
-//! at most a millisecond late.
+//! at most a millisecond late. (It is no fault of the goroutine's: the monitor knows where we sleep, and does not take
+//! the thread for blocked.)
 //!
 //! A lock that one thread takes again and again may do without the compare-and-swap: see `biased`.
 //!
