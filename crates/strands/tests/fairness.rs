@@ -252,6 +252,8 @@ fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
         |rx| strands::select! { recv(rx) -> message => message.expect("sent") },
     ];
     on_processors(ONE, || {
+        // One that roams is at home nowhere.
+        let roams = runtime::metrics().affinity == Affinity::Roaming;
         for receive in ways {
             let busy = move || {
                 let done = Arc::new(AtomicBool::new(false));
@@ -262,7 +264,8 @@ fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
                         let (tx, begun) = (tx.clone(), Arc::clone(&begun));
                         go(move || {
                             begun.fetch_add(1, SeqCst);
-                            tx.send(()).expect("received");
+                            // Not all are received.
+                            let _ = tx.send(());
                         })
                     })
                     .collect();
@@ -276,14 +279,14 @@ fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
                     is_set(&done)
                 });
                 drop(rx);
-                let _ = senders.into_iter().map(JoinHandle::join).count();
+                join_all(senders);
                 one.join().expect("no panic");
                 (is_at_home_here, others_had_a_turn)
             };
             let is_at_home_here = (0..50).any(|_| {
                 let (is_at_home_here, others_had_a_turn) = go(busy).join().expect("no panic");
                 assert!(others_had_a_turn);
-                is_at_home_here
+                is_at_home_here || roams
             });
             assert!(is_at_home_here, "never at home");
         }
