@@ -5,14 +5,15 @@ mod waiting;
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use strands::channel::bounded;
 use strands::sync::mpsc::{
     self, RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError,
 };
-use strands::sync::{Arc, Pool, Pooled, SingleFlight};
+use strands::sync::{Arc, Pool, Pooled, RwLock, RwLockReadGuard, SingleFlight};
+use strands::thread::{self, ScopedJoinHandle, Thread};
 use waiting::KINDS;
 
 /// What the types promise.
@@ -24,7 +25,39 @@ const _: fn() = || {
     is_shared::<mpsc::Sender<std::cell::Cell<u8>>>();
     is_shared::<mpsc::SyncSender<std::cell::Cell<u8>>>();
     is_send::<mpsc::Receiver<u8>>();
+    fn crosses_a_catch<T: UnwindSafe + RefUnwindSafe>() {}
+    crosses_a_catch::<mpsc::Receiver<std::cell::Cell<u8>>>();
+    crosses_a_catch::<mpsc::IntoIter<u8>>();
+    crosses_a_catch::<Thread>();
+    fn is_unpin<T: Unpin>() {}
+    is_unpin::<ScopedJoinHandle<'_, std::marker::PhantomPinned>>();
 };
+
+// ---- what std's have, too ----
+
+#[test]
+fn a_guard_that_reads_may_stand_for_one_of_data_that_lasts_less() {
+    fn shorter<'a>(
+        guard: RwLockReadGuard<'a, &'static str>,
+        _than: &'a str,
+    ) -> RwLockReadGuard<'a, &'a str> {
+        guard
+    }
+    let lock = RwLock::new("static");
+    let local = String::from("local");
+    let guard = shorter(lock.read().unwrap(), &local);
+    assert_eq!(*guard, "static");
+    assert!(lock.try_write().is_err());
+    drop(guard);
+    *lock.write().unwrap() = "written";
+    assert_eq!(*lock.read().unwrap(), "written");
+}
+
+#[test]
+fn a_scope_may_be_used_by_what_is_caught() {
+    let sum = thread::scope(|s| catch_unwind(|| s.spawn(|| 1 + 1).join().unwrap()));
+    assert_eq!(sum.unwrap(), 2);
+}
 
 // ---- SingleFlight ----
 

@@ -22,6 +22,7 @@ use crate::channel;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 /// Makes a channel that holds as many messages as memory does. As [`std::sync::mpsc::channel`].
@@ -61,6 +62,10 @@ pub struct Receiver<T> {
     receiver: channel::Receiver<T>,
     not_sync: PhantomData<Cell<()>>,
 }
+
+// A channel stays whole whatever panics, as std's does.
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
     /// Sends a message. Never blocks.

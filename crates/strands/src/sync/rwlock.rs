@@ -11,6 +11,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -76,8 +77,10 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 #[must_use = "if unused the RwLock will immediately unlock"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
-    lock: &'a RwLock<T>,
-    not_send: PhantomData<*mut ()>,
+    /// Not a `&RwLock<T>`, which would be invariant in `T`; and not a `&T`, which would have to be valid until `drop`
+    /// has returned. It is neither `Send` nor `Sync`.
+    data: NonNull<T>,
+    raw: &'a RawRwLock,
 }
 
 // SAFETY: through a shared guard the data can only be shared.
@@ -278,7 +281,9 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     /// A reader was counted in, and is the guard from here on.
     #[inline]
     unsafe fn new(lock: &'a RwLock<T>) -> LockResult<RwLockReadGuard<'a, T>> {
-        lock.poison.wrap(RwLockReadGuard { lock, not_send: PhantomData })
+        // SAFETY: `UnsafeCell::get` gives no null.
+        let data = unsafe { NonNull::new_unchecked(lock.data.get()) };
+        lock.poison.wrap(RwLockReadGuard { data, raw: &lock.raw })
     }
 }
 
@@ -310,7 +315,8 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         lock.poison.leave(&writer.entered);
         // SAFETY: the guard writes, and is not dropped.
         unsafe { lock.raw.downgrade() };
-        RwLockReadGuard { lock, not_send: PhantomData }
+        // SAFETY: `UnsafeCell::get` gives no null.
+        RwLockReadGuard { data: unsafe { NonNull::new_unchecked(lock.data.get()) }, raw: &lock.raw }
     }
 }
 
@@ -320,7 +326,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: while we read nobody writes.
-        unsafe { &*self.lock.data.get() }
+        unsafe { self.data.as_ref() }
     }
 }
 
@@ -346,7 +352,7 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: we read, and this was the last use of the data.
-        unsafe { self.lock.raw.unlock_read() };
+        unsafe { self.raw.unlock_read() };
     }
 }
 

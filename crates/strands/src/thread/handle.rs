@@ -3,6 +3,7 @@
 use crate::identity::{Identity, ThreadId};
 use crate::sched;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use std::time::Duration;
 pub struct Thread {
     identity: Arc<Identity>,
 }
+
+// As std's: a panic leaves nothing half done in it.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
 
 impl Thread {
     pub(super) fn new(identity: Arc<Identity>) -> Thread {

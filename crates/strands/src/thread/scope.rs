@@ -19,7 +19,7 @@ use crate::wait::{FIRST_FREE, ShortLock, WaitKind, Waiter};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 
@@ -32,6 +32,10 @@ pub struct Scope<'scope, 'env: 'scope> {
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
+
+// As std's: a panic leaves nothing half done in either, and nothing is pinned by the handle.
+impl RefUnwindSafe for Scope<'_, '_> {}
+impl<T> Unpin for ScopedJoinHandle<'_, T> {}
 
 /// Shared with the children, who touch it last of all.
 struct Children(ShortLock<State>);
