@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use strands::channel::bounded;
-use strands::{go, runtime, thread};
+use strands::{JoinHandle, go, runtime, thread};
 
 /// What the dump says of the goroutine of that number.
 fn seen(id: u64) -> Option<Line> {
@@ -103,16 +103,10 @@ fn a_dump_tells_of_threads_that_wait() {
         let waits = builder.spawn(move || rx.recv()).expect("spawned");
         let ends = go(|| ());
         ends.join().expect("no panic");
-        let begun = Instant::now();
-        let found = |dump: &str| {
-            dump.lines().any(|line| {
-                line.starts_with("thread \"an old thread\" [chan receive, ")
-                    && line.contains("]: waiting on channel 0x")
-            })
-        };
-        while !found(&runtime::dump()) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{}", runtime::dump());
-        }
+        until_any(|line| {
+            line.starts_with("thread \"an old thread\" [chan receive, ")
+                && line.contains("]: waiting on channel 0x")
+        });
         drop(tx);
         waits.join().expect("no panic").expect_err("nobody sends");
         assert!(!runtime::dump().contains("an old thread"), "{}", runtime::dump());
@@ -136,27 +130,33 @@ fn until_any(what: impl Fn(&str) -> bool) -> String {
     }
 }
 
+/// A goroutine of that name, which is handed a way to park.
+fn parks_within(name: &str, body: impl FnOnce(fn()) + Send + 'static) -> JoinHandle<()> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(|| body(thread::park)).expect("spawned")
+}
+
+/// Of a line whose object ends so.
+fn ends(tail: String) -> impl Fn(&Line) -> bool {
+    move |line| line.object.as_ref().is_some_and(|object| object.ends_with(&tail))
+}
+
 #[test]
 fn a_dump_tells_who_holds_the_lock_that_is_waited_for() {
     let Some(program) = stage(|| {
         let lock = Arc::new(strands::sync::Mutex::new(()));
-        let holds = |name: &str| {
+        let holds = |name| {
             let lock = Arc::clone(&lock);
-            let builder = thread::Builder::new().name(name.to_owned());
-            let body = move || {
+            parks_within(name, move |park| {
                 let _guard = lock.lock().expect("not poisoned");
-                thread::park();
-            };
-            builder.spawn(body).expect("spawned")
+                park();
+            })
         };
         let first = holds("first");
         until(number(&first), |line| line.why == "park");
         let second = holds("second");
         let third = holds("third");
-        let held_by = |id: u64, name: &str| {
-            let tail = format!(", held by goroutine {id} \"{name}\"");
-            move |line: &Line| line.object.as_ref().is_some_and(|object| object.ends_with(&tail))
-        };
+        let held_by = |id: u64, name: &str| ends(format!(", held by goroutine {id} \"{name}\""));
         for waits in [&second, &third] {
             until(number(waits), held_by(number(&first), "first"));
         }
@@ -193,10 +193,7 @@ fn a_dump_tells_who_holds_the_lock_that_is_waited_for() {
         };
         let guard = lock.lock().expect("not poisoned");
         let waiting = waits();
-        let ends = |tail: &'static str| {
-            move |line: &Line| line.object.as_ref().is_some_and(|object| object.ends_with(tail))
-        };
-        until(number(&waiting), ends(", held by a thread"));
+        until(number(&waiting), ends(", held by a thread".into()));
         drop(guard);
         waiting.join().expect("no panic");
     }) else {
@@ -209,24 +206,19 @@ fn a_dump_tells_who_holds_the_lock_that_is_waited_for() {
 fn a_dump_tells_who_writes() {
     let Some(program) = stage(|| {
         let lock = Arc::new(strands::sync::RwLock::new(()));
-        let writes = {
-            let lock = Arc::clone(&lock);
-            let builder = thread::Builder::new().name("writer".into());
-            let body = move || {
-                let _guard = lock.write().expect("not poisoned");
-                thread::park();
-            };
-            builder.spawn(body).expect("spawned")
-        };
+        let to_hold = Arc::clone(&lock);
+        let writes = parks_within("writer", move |park| {
+            let _guard = to_hold.write().expect("not poisoned");
+            park();
+        });
         until(number(&writes), |line| line.why == "park");
         let tail = format!(", whose writer is goroutine {} \"writer\"", number(&writes));
         let (to_read, to_write) = (Arc::clone(&lock), Arc::clone(&lock));
         let reads = go(move || drop(to_read.read().expect("not poisoned")));
         let also_writes = go(move || drop(to_write.write().expect("not poisoned")));
         for (waits, why) in [(&reads, "rwlock read"), (&also_writes, "rwlock write")] {
-            until(number(waits), |line| {
-                line.why == why && line.object.as_ref().is_some_and(|o| o.ends_with(&tail))
-            });
+            let is_told = ends(tail.clone());
+            until(number(waits), |line| line.why == why && is_told(line));
         }
         writes.thread().unpark();
         for handle in [writes, reads, also_writes] {

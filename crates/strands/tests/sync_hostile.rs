@@ -6,7 +6,8 @@ mod waiting;
 use child::wait_until;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use strands::channel::bounded;
 use strands::context::{self, Context, ContextError};
@@ -132,6 +133,61 @@ fn futures_are_dropped_in_any_order_and_the_rest_are_served() {
             writing.into_iter().flatten().for_each(|one| *block_on(one).unwrap() += 1);
             assert_eq!((*mutex.try_lock().unwrap(), *lock.try_write().unwrap()), (1, 1));
         }
+    }
+}
+
+/// One has the lock again and again, so that it comes to take nobody into account; another wants it now and then, in every
+/// way there is, and gives up at times. It is alone: a third one would have the owner look for those who wait.
+#[test]
+fn a_lock_that_is_hardly_ever_waited_for_forgets_nobody_and_loses_no_turn() {
+    const ROUNDS: u64 = 300;
+    for kind in KINDS {
+        let (lock, is_over) = (Arc::new(Mutex::new(0_u64)), Arc::new(AtomicBool::new(false)));
+        let owner = {
+            let (lock, is_over) = (Arc::clone(&lock), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                let mut turns = 0_u64;
+                while !is_over.load(SeqCst) {
+                    *lock.lock().unwrap() += 1;
+                    turns += 1;
+                }
+                turns
+            })
+        };
+        let wants_it = Arc::clone(&lock);
+        let other = kind.start(move || {
+            let lock = wants_it;
+            let mut turns = 0;
+            for round in 0..ROUNDS {
+                // Long enough for some thousand turns of the owner's.
+                strands::sleep(Duration::from_micros(200));
+                match round % 4 {
+                    0 | 1 => {
+                        let patience = Duration::from_secs(60);
+                        *lock.try_lock_for(patience).expect("forgotten in line") += 1;
+                    }
+                    2 => match lock.try_lock_for(Duration::from_micros(round)) {
+                        Ok(mut count) => *count += 1,
+                        Err(_) => continue,
+                    },
+                    _ => {
+                        // It may be in line when it is dropped, and may have been chosen.
+                        let mut waits = Polled::new(lock.lock_async());
+                        match waits.poll() {
+                            Poll::Ready(count) => *count.unwrap() += 1,
+                            Poll::Pending => continue,
+                        }
+                    }
+                }
+                turns += 1;
+            }
+            turns
+        });
+        // The owner is to end whatever has become of the other.
+        let turns: Result<u64, _> = other.outcome();
+        is_over.store(true, SeqCst);
+        let all = owner.join().unwrap() + turns.expect("it was served");
+        assert_eq!(*lock.lock().unwrap(), all);
     }
 }
 
