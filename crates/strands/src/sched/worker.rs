@@ -22,6 +22,7 @@
 //! | `inbox`, `gifts`, `parker`, `timers`, `errands` | anyone |
 //! | `mailbox` | the one who takes the worker off the list of sleepers; then the worker |
 //! | `turn`, `tallies`, `tid`, `is_host` | written by the worker, read by anyone |
+//! | `thread_pointer` | its thread, and handlers of signals there |
 //! | `cpu` | a hint, written by the worker and by whoever has moved it |
 
 mod batch;
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     mailbox: AtomicUsize,
     turn: CachePadded<TurnMark>,
     tid: AtomicI32,
+    thread_pointer: AtomicUsize,
     /// The CPU where it was last seen.
     cpu: AtomicUsize,
     /// Without a processor, for one guest.
@@ -169,6 +171,7 @@ impl Worker {
                 inside: Inside::new(),
             }),
             tid: AtomicI32::new(0),
+            thread_pointer: AtomicUsize::new(0),
             cpu: AtomicUsize::new(0),
             is_host: AtomicBool::new(false),
             spawned: AtomicU64::new(0),
@@ -254,11 +257,6 @@ impl Worker {
     /// Whether its thread sleeps because there is nothing to do.
     pub(super) fn is_asleep(&self) -> bool {
         self.parker.is_asleep()
-    }
-
-    /// Its thread's id, or 0 while it has none.
-    pub(super) fn tid(&self) -> i32 {
-        self.tid.load(Ordering::Acquire)
     }
 
     /// How many goroutines it has spawned, and how many have ended with it.

@@ -31,9 +31,13 @@ mod portable;
 mod x86_64;
 
 #[cfg(any(not(target_arch = "x86_64"), strands_portable_switch))]
-pub(crate) use portable::{CAN_SWITCH_TLS, Machine, load_fs_by_system_call, stack_pointer};
+pub(crate) use portable::{
+    CAN_SWITCH_TLS, Machine, as_thread, load_fs_by_system_call, stack_pointer,
+};
 #[cfg(all(target_arch = "x86_64", not(strands_portable_switch)))]
-pub(crate) use x86_64::{CAN_SWITCH_TLS, Machine, load_fs_by_system_call, stack_pointer};
+pub(crate) use x86_64::{
+    CAN_SWITCH_TLS, Machine, as_thread, load_fs_by_system_call, stack_pointer,
+};
 
 /// Why a machine switched back to its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

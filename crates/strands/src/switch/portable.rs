@@ -16,6 +16,11 @@ pub(crate) const CAN_SWITCH_TLS: bool = false;
 /// Not here.
 pub(crate) fn load_fs_by_system_call() {}
 
+/// Not here: see [`CAN_SWITCH_TLS`].
+pub(crate) unsafe fn as_thread(_: usize, _: impl FnOnce()) {
+    unreachable!("no machine has thread-locals of its own here");
+}
+
 /// A stack that somebody else owns.
 struct Borrowed {
     base: StackPointer,

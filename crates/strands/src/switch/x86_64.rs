@@ -300,6 +300,46 @@ unsafe fn exchange_with_tls(save: &Cell<usize>, to: usize, word: usize) -> usize
     brought
 }
 
+/// Runs `body` with another thread pointer, on the stack that there is.
+///
+/// # Safety
+/// It is that of a whole thread-local block which nobody else uses meanwhile. `body` does what a handler of signals may,
+/// and does not unwind.
+#[inline(never)]
+pub(crate) unsafe fn as_thread(thread_pointer: usize, body: impl FnOnce()) {
+    let own: usize;
+    // SAFETY: the block's first word is its own address. Nothing in this function, into which nothing but `body` can be
+    // inlined, has a thread-local's address from before; and afterwards the thread pointer is what it was.
+    unsafe {
+        asm!("mov {}, fs:[0]", out(reg) own, options(nostack, preserves_flags));
+        load_fs(thread_pointer);
+        body();
+        load_fs(own);
+    }
+}
+
+/// # Safety
+/// As for [`as_thread`].
+unsafe fn load_fs(thread_pointer: usize) {
+    // Ordering: see `load_fs_by_system_call`.
+    if BY_SYSTEM_CALL.load(Ordering::Relaxed) {
+        // SAFETY: the caller's promise; what the call overwrites is declared.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") 158_usize => _,
+                in("rdi") 0x1002,
+                in("rsi") thread_pointer,
+                lateout("rcx") _, lateout("r11") _,
+                options(nostack),
+            );
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { asm!("wrfsbase {}", in(reg) thread_pointer, options(nostack, preserves_flags)) };
+    }
+}
+
 /// Where the stack of the caller ends just now.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {

@@ -72,7 +72,7 @@ pub(super) const FIRST_KEYS: usize = 32;
 
 /// The block of the thread that asks.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn thread_pointer() -> usize {
+pub(in crate::sched) fn thread_pointer() -> usize {
     let pointer;
     // SAFETY: the block's first word is its own address.
     unsafe {
@@ -83,7 +83,7 @@ pub(super) fn thread_pointer() -> usize {
 
 /// Not known how.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn thread_pointer() -> usize {
+pub(in crate::sched) fn thread_pointer() -> usize {
     0
 }
 
@@ -303,6 +303,8 @@ pub(super) fn find() -> Result<Facts, String> {
         modules,
     };
     try_it(&facts, seen)?;
+    // Now that there has been a thread, glibc has its handler.
+    super::users::look_after_changes()?;
     Ok(facts)
 }
 

@@ -5,6 +5,7 @@
 //! | `facts` | what has to be known of glibc, and the check that it is so |
 //! | `block` | making a thread-local block, renewing it for the next goroutine, and a thread's last duties |
 //! | `stage` | whose a roaming goroutine is while it is suspended |
+//! | `users` | a change of the process's user, which glibc has each thread make |
 //!
 //! # Why that is sound
 //!
@@ -56,8 +57,10 @@
 mod block;
 mod facts;
 mod stage;
+mod users;
 
 pub(super) use block::{Block, BlockPlace};
+pub(super) use facts::thread_pointer;
 pub(super) use stage::Stage;
 
 use super::runtime::Runtime;

@@ -6,10 +6,11 @@ use super::super::here::Here;
 use super::super::hosts::Guest;
 use super::super::idle::Assignment;
 use super::super::offenders::Held;
+use super::super::roaming;
 use super::super::started::{Started, Turn};
 use super::super::timers::NEVER;
-use super::bump;
 use super::rest::Rest;
+use super::{Worker, bump};
 use crate::stack::Slot;
 use crate::switch::Switch;
 use crate::wait;
@@ -49,6 +50,20 @@ impl Task {
     }
 }
 
+impl Worker {
+    /// Its thread's id, or 0 while it has none.
+    pub(in crate::sched) fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Acquire)
+    }
+
+    /// The thread pointer of its thread, for handlers of signals there, which may have interrupted a goroutine that has
+    /// another. 0 while no goroutine can run there.
+    pub(in crate::sched) fn thread_pointer(&self) -> usize {
+        // Ordering: Relaxed: the same thread has written it, see `move_in`.
+        self.thread_pointer.load(Ordering::Relaxed)
+    }
+}
+
 impl Here {
     /// Runs goroutines until the worker retires.
     pub(in crate::sched) fn work(self, first: Option<Assignment>) {
@@ -78,6 +93,8 @@ impl Here {
 
     /// Makes the calling thread the worker's.
     pub(super) fn move_in(self) {
+        // Ordering: Relaxed: read by handlers on this thread only.
+        self.thread_pointer.store(roaming::thread_pointer(), Ordering::Relaxed);
         self.tid.store(crate::sys::thread_id(), Ordering::Release);
         self.own.panics.set(self.runtime.panic_count.on_this_thread());
         self.runtime.monitor.nudge();
@@ -86,6 +103,8 @@ impl Here {
     /// The thread is about to end.
     pub(super) fn move_out(self) {
         self.tid.store(0, Ordering::Release);
+        // Ordering: Relaxed: as in `move_in`. The next thread is not to find this one's.
+        self.thread_pointer.store(0, Ordering::Relaxed);
     }
 
     /// The next thing to run, without going out of the way for it.
