@@ -70,7 +70,7 @@ pub struct Config {
 /// # Which one
 ///
 /// `Home`, unless you know what you want `Roaming` for. Measured side by side (`benches/README.md` has the tables), a
-/// goroutine at home takes half the memory, is started or woken in a third to a half of the time, and yields in a quarter of
+/// goroutine at home takes half the memory, is started or woken in a quarter to a half of the time, and yields in a quarter of
 /// it or less; where nobody is switched, there is no difference. That is why it is the default.
 ///
 /// `Roaming` is for programs in which some goroutines compute or block for milliseconds among others that have to be quick,
@@ -85,16 +85,40 @@ pub struct Config {
 /// granted that nobody else on the thread runs meanwhile, and drops a value that a sibling may have made and borrowed. An
 /// initialiser that is `const`, or that only computes, is fine, and so is [`goroutine_local!`](crate::goroutine_local).
 ///
+/// All else that siblings on one thread share is sound, but may surprise: a `RefCell` in a thread-local that one
+/// has borrowed while it waits is borrowed to the others, who panic. `std::io::stdout().lock()` does not keep them out, as
+/// it is held by the thread, so lines may mix. There is one `std::thread::current()`, and one token of
+/// `std::thread::park`, which any of them may take: wait by [`thread::park`](crate::thread::park). And
+/// who waits in a [`std::sync::Once`], `OnceLock` or `LazyLock` that a sibling is initialising, while that waits, blocks the
+/// thread of both, as with a mutex; this is reported within a second. Those of [`sync`](crate::sync) have none of that.
+/// In a program of tests, what is printed on a thread is kept by std for the test that had that thread made: that may be
+/// another than the one whose goroutine prints. With `--nocapture`, or roaming, nothing is kept.
+///
 /// # What a roaming goroutine must not do
 ///
-/// To Rust, to C and to glibc it is a thread, with thread-locals, an `errno` and a `pthread_self()` of its own. To the
-/// kernel it is not: `gettid()`, the signal mask, scheduling classes and the like are those of the thread that it runs
-/// on just now, and change when it waits. So mutexes for which the kernel keeps the books (pthread's *robust* and
-/// *priority-inheriting* ones) must not be used in it. Nor can it `fork` and then wait in the child; running
-/// another program in the child is fine, as `std::process` does. A shared library that is loaded by `dlopen` while
-/// goroutines roam, and that was built with `-ftls-model=initial-exec`, must not be used in goroutines: its
-/// thread-locals are initialised on stacks that are used for the first time only, and on others as the goroutine before left
-/// them. `pthread_getattr_np` does not know a goroutine's stack.
+/// To Rust, to C and to glibc it is a thread, with thread-locals, an `errno`, a locale and a `pthread_self()` of its own. To
+/// the kernel it is not: `gettid()`, the thread's name, its signal mask, its CPUs (`sched_getaffinity(0)`), its scheduling
+/// class and timers that signal a thread are those of the thread that it runs on just now. They change when it
+/// waits, and what it sets of them it leaves to others. What differs, for those who call C:
+///
+/// | | |
+/// |---|---|
+/// | `pthread_self`, `pthread_equal`, `raise`, `pthread_kill(pthread_self(), …)` | as in a thread |
+/// | `setuid` and its like | as in a thread |
+/// | `pthread_kill` of it from elsewhere, `pthread_setaffinity_np`, `pthread_setschedparam`, `pthread_getcpuclockid` | fail: the kernel knows no such thread |
+/// | `pthread_getattr_np` | does not know its stack |
+/// | `pthread_join`, `pthread_detach`, `pthread_cancel`, `pthread_exit` | must not be used on it |
+/// | mutexes for which the kernel keeps the books (*robust* and *priority-inheriting* ones) | must not be used in it |
+/// | `fork` | the child must not wait as a goroutine does; it may run another program, as `std::process` has it |
+///
+/// A shared library that is loaded by `dlopen` after goroutines have begun to roam must not be used in them if its
+/// thread-locals have fixed places in each thread's block: if it was built with `-ftls-model=initial-exec`, or with TLS
+/// descriptors (`-mtls-dialect=gnu2`) and has a few hundred bytes of them. They are initialised on stacks that
+/// are used for the first time only, and on others as the goroutine before left them. Libraries that are there when
+/// the program starts are fine, however they were built.
+///
+/// All thread-locals of the program and its libraries, and glibc's, are at the top of each one's slot, beside the room that it
+/// was promised. If they are larger than 24 KiB, goroutines do not roam.
 ///
 /// Destructors of its thread-locals run when it ends, as a thread's do, but those who join it may go on
 /// before they have. Futures ([`task::spawn`](crate::task::spawn)) do not roam within a poll.
