@@ -352,13 +352,10 @@ fn who_is_woken_elsewhere_goes_on_though_the_one_who_woke_computes() {
 }
 
 /// Those that roam are ready in the queue in which those stand that have not started. Of these no more are fetched than
-/// leave room for them: else they would be driven out, to behind all others.
+/// leave room for them: else they would be driven out, to where all others wait.
 #[test]
 fn those_that_roam_and_are_woken_are_not_put_behind_thousands_that_have_not_started() {
     const FRESH: u64 = 1_000;
-    fn roam<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        Builder::new().affinity(Affinity::Roaming).spawn(body).expect("memory for it")
-    }
     /// How many started between the waking of one and its turn, at most.
     fn most_in_a_row() -> u64 {
         let started = Arc::new(AtomicU64::new(0));
@@ -406,19 +403,118 @@ fn those_that_roam_and_are_woken_are_not_put_behind_thousands_that_have_not_star
         waker.join().expect("no panic");
         join_all(waiting).into_iter().max().expect("some")
     }
-    on_processors(ONE, || {
-        roam(|| ()).join().expect("no panic");
-        if let Some(why) = runtime::metrics().roaming_refused {
-            return println!("skipped: goroutines cannot roam here: {why}");
-        }
-        // On a busy machine the waker loses its processor meanwhile, for it hogs that. Then there is nothing to be seen.
-        let undisturbed = || {
-            let before = handoffs();
-            let most = most_in_a_row();
-            (handoffs() == before).then_some(most)
+    on_processors(ONE, || among_those_that_roam(|| undisturbed_rounds(FRESH, most_in_a_row)));
+}
+
+fn roam<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    Builder::new().affinity(Affinity::Roaming).spawn(body).expect("memory for it")
+}
+
+/// Runs `test` if goroutines can roam here.
+fn among_those_that_roam(test: impl FnOnce()) {
+    roam(|| ()).join().expect("no panic");
+    match runtime::metrics().roaming_refused {
+        Some(why) => println!("skipped: goroutines cannot roam here: {why}"),
+        None => test(),
+    }
+}
+
+/// Has `most_in_a_row` say for how many of `fresh` somebody waited at most, and fails if that is a third of them.
+fn undisturbed_rounds(fresh: u64, most_in_a_row: impl Fn() -> u64) {
+    // On a busy machine the waker loses its processor meanwhile, for it hogs that. Then there is nothing to be seen.
+    let undisturbed = || {
+        let before = handoffs();
+        let most = most_in_a_row();
+        (handoffs() == before).then_some(most)
+    };
+    let rounds: Vec<u64> = (0..200).filter_map(|_| undisturbed()).take(20).collect();
+    assert!(rounds.iter().all(|most| *most < fresh / 3), "{rounds:?} of {fresh} in a row");
+    println!("rounds {rounds:?}");
+}
+
+/// More are woken at once than there is room for beside the processor. Those for whom there is none come to where thousands
+/// wait to be started.
+#[test]
+fn those_that_roam_and_are_woken_in_a_crowd_do_not_wait_until_thousands_have_started() {
+    const FRESH: u64 = 1_000;
+    const CROWD: u64 = 300;
+    /// How many started between the waking of one and its turn, at most.
+    fn most_in_a_row() -> u64 {
+        let (started, waiting) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (holds, all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let one_of_the_crowd = || {
+            let (tx, rx) = bounded::<u64>(1);
+            let (started, waiting) = (Arc::clone(&started), Arc::clone(&waiting));
+            let waits = roam(move || {
+                waiting.fetch_add(1, SeqCst);
+                let sent = rx.recv().expect("sent");
+                started.load(SeqCst) - sent
+            });
+            (tx, waits)
         };
-        let rounds: Vec<u64> = (0..200).filter_map(|_| undisturbed()).take(20).collect();
-        assert!(rounds.iter().all(|most| *most < FRESH / 3), "{rounds:?} of {FRESH} in a row");
-        println!("rounds {rounds:?}");
+        let (wake, crowd): (Vec<_>, Vec<_>) = (0..CROWD).map(|_| one_of_the_crowd()).unzip();
+        let waker = {
+            let (started, holds, all) =
+                (Arc::clone(&started), Arc::clone(&holds), Arc::clone(&all));
+            roam(move || {
+                while waiting.load(SeqCst) < CROWD {
+                    strands::yield_now();
+                }
+                set(&holds);
+                while !is_set(&all) {
+                    std::hint::spin_loop();
+                }
+                for wake in &wake {
+                    wake.send(started.load(SeqCst)).expect("received");
+                }
+            })
+        };
+        while !is_set(&holds) {
+            std::hint::spin_loop();
+        }
+        let fresh: Vec<_> = (0..FRESH)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                go(move || started.fetch_add(1, SeqCst))
+            })
+            .collect();
+        set(&all);
+        join_all(fresh);
+        waker.join().expect("no panic");
+        join_all(crowd).into_iter().max().expect("some")
+    }
+    on_processors(ONE, || among_those_that_roam(|| undisturbed_rounds(FRESH, most_in_a_row)));
+}
+
+/// Nor do they who wait to be started wait for ever for those: these come to where they wait again and again.
+#[test]
+fn a_crowd_that_roams_and_yields_does_not_starve_one_that_has_not_started() {
+    const CROWD: u64 = 600;
+    /// So many are for ever.
+    const MOST_TURNS: u64 = 2_000_000;
+    on_processors(ONE, || {
+        among_those_that_roam(|| {
+            let (running, turns) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let done = Arc::new(AtomicBool::new(false));
+            let one_of_the_crowd = || {
+                let (running, turns) = (Arc::clone(&running), Arc::clone(&turns));
+                let done = Arc::clone(&done);
+                roam(move || {
+                    running.fetch_add(1, SeqCst);
+                    while !is_set(&done) && turns.fetch_add(1, SeqCst) < MOST_TURNS {
+                        strands::yield_now();
+                    }
+                })
+            };
+            let crowd: Vec<_> = (0..CROWD).map(|_| one_of_the_crowd()).collect();
+            while running.load(SeqCst) < CROWD {
+                std::hint::spin_loop();
+            }
+            let is_on = Arc::clone(&done);
+            go(move || set(&is_on)).join().expect("no panic");
+            join_all(crowd);
+            let turns = turns.load(SeqCst);
+            assert!(turns < MOST_TURNS, "it was not started in {turns} turns of others");
+        });
     });
 }

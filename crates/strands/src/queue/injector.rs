@@ -1,10 +1,16 @@
-//! The global queue: fresh goroutines from outside of the runtime, and what did not fit into a
+//! The global queue: what comes from outside of the workers, and what did not fit into a
 //! processor's ring.
 //!
-//! A list under a lock. It is asked once in 61 turns and when everything else is empty, and filled
+//! Two lists under a lock: of those that [have begun](Linked::has_begun), and of those that have
+//! not, which may be very many. Whoever takes some takes as many of the one as of the other, if there are.
+//! So one that was driven out of a ring when it had just been woken does not wait until a hundred
+//! thousand have started, each of which costs much more than its turn; and these go on meanwhile.
+//! Within each list the oldest is first.
+//!
+//! It is asked once in 61 turns and when everything else is empty, and filled
 //! by half rings, so a lock held for a few pointers is cheap; a lock-free queue of unbounded length
 //! would pay an allocation or a counted pointer for each element. What must be cheap is *looking*,
-//! and that takes no lock: `len` mirrors the list's length.
+//! and that takes no lock: `len` mirrors the lists' length.
 
 use std::ptr::NonNull;
 use std::sync::PoisonError;
@@ -15,18 +21,71 @@ use super::{Linked, List, Ring};
 use crate::primitive::atomic::{AtomicUsize, Ordering::*};
 use crate::primitive::{Mutex, MutexGuard};
 
-/// An unbounded FIFO queue that all threads share.
+/// An unbounded queue that all threads share.
 pub(crate) struct Injector<T> {
-    list: Mutex<List<T>>,
-    /// The length of `list`. Written under the lock, read without. Padded, since idle workers read
-    /// it while others write the lock.
+    inner: Mutex<Inner<T>>,
+    /// The length of both lists. Written under the lock, read without. Padded, since idle workers
+    /// read it while others write the lock.
     len: CachePadded<AtomicUsize>,
+}
+
+struct Inner<T> {
+    batch: Batch<T>,
+    /// Of an odd number, those that have begun get the odd one.
+    begun_are_next: bool,
+}
+
+/// Nodes on their way into the injector, sorted as they are kept there.
+#[must_use = "dropping a batch forgets the nodes in it"]
+pub(super) struct Batch<T> {
+    begun: List<T>,
+    fresh: List<T>,
+}
+
+impl<T: Linked> Batch<T> {
+    /// An empty batch.
+    pub(super) const fn new() -> Self {
+        Batch { begun: List::new(), fresh: List::new() }
+    }
+
+    /// Puts `node` behind all others of its kind.
+    ///
+    /// # Safety
+    /// The [contract of every push](super#the-contract-of-every-push).
+    pub(super) unsafe fn push(&mut self, node: NonNull<T>) {
+        // SAFETY: alive: the caller's promise.
+        let has_begun = unsafe { node.as_ref() }.has_begun();
+        let list = if has_begun { &mut self.begun } else { &mut self.fresh };
+        // SAFETY: the same contract, handed on.
+        unsafe { list.push_back(node) };
+    }
+
+    /// The number of nodes.
+    fn len(&self) -> usize {
+        self.begun.len() + self.fresh.len()
+    }
+}
+
+impl<T: Linked> Inner<T> {
+    /// Takes `count`, or all if there are fewer: as many of the one kind as of the other, or what there is.
+    fn take(&mut self, count: usize) -> List<T> {
+        let Batch { begun, fresh } = &mut self.batch;
+        let mut half = count / 2;
+        if count % 2 == 1 && !begun.is_empty() && !fresh.is_empty() {
+            half += usize::from(self.begun_are_next);
+            self.begun_are_next = !self.begun_are_next;
+        }
+        let mut taken = begun.take_front(half.max(count.saturating_sub(fresh.len())));
+        taken.append(&mut fresh.take_front(count - taken.len()));
+        taken
+    }
 }
 
 impl<T: Linked> Injector<T> {
     /// An empty queue.
     pub(crate) fn new() -> Self {
-        Injector { list: Mutex::new(List::new()), len: CachePadded::new(AtomicUsize::new(0)) }
+        let inner = Inner { batch: Batch::new(), begun_are_next: true };
+        Injector { inner: Mutex::new(inner), len: CachePadded::new(AtomicUsize::new(0)) }
     }
 
     /// Adds `node` at the back.
@@ -34,36 +93,37 @@ impl<T: Linked> Injector<T> {
     /// # Safety
     /// The [contract of every push](super#the-contract-of-every-push).
     pub(crate) unsafe fn push(&self, node: NonNull<T>) {
-        let mut list = self.lock();
+        let mut inner = self.lock();
         // SAFETY: the same contract, handed on.
-        unsafe { list.push_back(node) };
-        self.publish_len(&list);
+        unsafe { inner.batch.push(node) };
+        self.publish_len(&inner);
     }
 
     /// Adds all of `batch` at the back, under one lock. The promise for each node was made when it
     /// was pushed into `batch`.
-    pub(crate) fn push_batch(&self, mut batch: List<T>) {
-        if batch.is_empty() {
+    pub(super) fn push_batch(&self, mut batch: Batch<T>) {
+        if batch.len() == 0 {
             return;
         }
-        let mut list = self.lock();
-        list.append(&mut batch);
-        self.publish_len(&list);
+        let mut inner = self.lock();
+        inner.batch.begun.append(&mut batch.begun);
+        inner.batch.fresh.append(&mut batch.fresh);
+        self.publish_len(&inner);
     }
 
-    /// Takes the oldest.
+    /// Takes one.
     #[cfg(test)]
     pub(crate) fn pop(&self) -> Option<NonNull<T>> {
         if self.is_empty() {
             return None;
         }
-        let mut list = self.lock();
-        let node = list.pop_front();
-        self.publish_len(&list);
+        let mut inner = self.lock();
+        let node = inner.take(1).pop_front();
+        self.publish_len(&inner);
         node
     }
 
-    /// Takes the oldest, to be run at once, and moves up to `max` more to the back of `ring`, as far
+    /// Takes one, to be run at once, and moves up to `max` more to the back of `ring`, as far
     /// as they fit.
     ///
     /// # Safety
@@ -79,9 +139,9 @@ impl<T: Linked> Injector<T> {
         // There cannot be less room by the time we fill it: nobody else does.
         let more = max.min(ring.room());
         let mut batch = {
-            let mut list = self.lock();
-            let batch = list.take_front(1 + more);
-            self.publish_len(&list);
+            let mut inner = self.lock();
+            let batch = inner.take(1 + more);
+            self.publish_len(&inner);
             batch
         };
         let first = batch.pop_front();
@@ -104,15 +164,15 @@ impl<T: Linked> Injector<T> {
         self.len() == 0
     }
 
-    fn publish_len(&self, list: &MutexGuard<'_, List<T>>) {
+    fn publish_len(&self, inner: &MutexGuard<'_, Inner<T>>) {
         // Ordering: Relaxed: the lock orders the writers, and the readers look at nothing else.
-        self.len.store(list.len(), Relaxed);
+        self.len.store(inner.batch.len(), Relaxed);
     }
 
-    /// Nothing in here panics under the lock, so it cannot be poisoned; were it, the list would be
-    /// whole, since each change of it ends before anything that could panic begins.
-    fn lock(&self) -> MutexGuard<'_, List<T>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing in here panics under the lock, so it cannot be poisoned; were it, the lists would be
+    /// whole, since each change of them ends before anything that could panic begins.
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,19 +182,19 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
-    use super::super::testing::{Node, Random, id, nodes, send, take};
+    use super::super::testing::{Node, Random, id, nodes, nodes_of, send, take};
     use super::*;
 
     #[test]
     fn what_is_pushed_first_is_popped_first() {
         let nodes = nodes(4);
         let injector = Injector::new();
-        let mut batch = List::new();
+        let mut batch = Batch::new();
         // SAFETY: alive until the end of the test; each in one queue.
         unsafe {
             injector.push((&nodes[0]).into());
-            batch.push_back((&nodes[1]).into());
-            batch.push_back((&nodes[2]).into());
+            batch.push((&nodes[1]).into());
+            batch.push((&nodes[2]).into());
             injector.push_batch(batch);
             injector.push((&nodes[3]).into());
         }
@@ -171,6 +231,46 @@ mod tests {
         }
     }
 
+    fn ids(list: List<Node>) -> Vec<usize> {
+        list.map(id).collect()
+    }
+
+    #[test]
+    fn those_that_have_begun_and_those_that_have_not_are_taken_alike() {
+        let nodes = nodes_of(20, |id| id >= 10);
+        let injector = Injector::new();
+        let mut batch = Batch::new();
+        for node in &nodes {
+            // SAFETY: alive until the end of the test; in one queue.
+            unsafe { batch.push(node.into()) };
+        }
+        injector.push_batch(batch);
+        let mut inner = injector.lock();
+        assert_eq!(ids(inner.take(4)), [10, 11, 0, 1]);
+        // The odd one goes to each in turn, so of two who take one after the other neither starves.
+        assert_eq!(ids(inner.take(3)), [12, 13, 2]);
+        assert_eq!(ids(inner.take(1)), [3]);
+        assert_eq!(ids(inner.take(1)), [14]);
+        assert_eq!(ids(inner.take(1)), [4]);
+        // There are five of each.
+        assert_eq!(ids(inner.take(8)), [15, 16, 17, 18, 5, 6, 7, 8]);
+        assert_eq!(ids(inner.take(100)), [19, 9]);
+        assert_eq!(ids(inner.take(1)), []);
+    }
+
+    #[test]
+    fn where_there_are_few_of_a_kind_the_others_fill_up() {
+        for (begun, taken) in [(2, [8, 9, 0, 1, 2, 3]), (8, [2, 3, 4, 5, 0, 1])] {
+            let nodes = nodes_of(10, |id| id >= 10 - begun);
+            let injector = Injector::new();
+            for node in &nodes {
+                // SAFETY: alive until the end of the test; in one queue.
+                unsafe { injector.push(node.into()) };
+            }
+            assert_eq!(ids(injector.lock().take(6)), taken);
+        }
+    }
+
     #[test]
     fn it_does_what_a_vec_deque_does() {
         let mut random = Random::seeded();
@@ -181,12 +281,12 @@ mod tests {
         for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
             match random.below(4) {
                 0 => {
-                    let mut batch = List::new();
+                    let mut batch = Batch::new();
                     let count = random.below(5).min(outside.len());
                     for node in outside.drain(outside.len() - count..) {
                         model.push_back(id(node));
                         // SAFETY: alive until the end of the test; it came from outside.
-                        unsafe { batch.push_back(node) };
+                        unsafe { batch.push(node) };
                     }
                     injector.push_batch(batch);
                 }
@@ -217,12 +317,12 @@ mod tests {
             for mine in nodes.chunks(each) {
                 s.spawn(|| {
                     for nodes in mine.chunks(5) {
-                        let mut batch = List::new();
+                        let mut batch = Batch::new();
                         // SAFETY: alive until the end of the test; each pushed once.
                         unsafe {
                             injector.push(send(&nodes[0]));
                             for node in &nodes[1..] {
-                                batch.push_back(send(node));
+                                batch.push(send(node));
                             }
                         }
                         injector.push_batch(batch);
@@ -261,11 +361,11 @@ mod loom_tests {
             let pusher = thread::spawn({
                 let (nodes, injector) = (nodes.clone(), injector.clone());
                 move || {
-                    let mut batch = List::new();
+                    let mut batch = Batch::new();
                     // SAFETY: alive until the end of the model; each pushed once.
                     unsafe {
-                        batch.push_back(send(&nodes[0]));
-                        batch.push_back(send(&nodes[1]));
+                        batch.push(send(&nodes[0]));
+                        batch.push(send(&nodes[1]));
                         injector.push_batch(batch);
                         injector.push(send(&nodes[2]));
                     }

@@ -21,10 +21,10 @@
 //! - [`Ring`]: a processor's fixed ring. One producer, who also takes; any number of thieves.
 //! - [`RunQueue`]: the ring and, before it, the slot for the one that runs next.
 //! - [`Inbox`]: wake-ups from other threads for one worker. Many producers, one drain.
-//! - [`Injector`]: the global queue, a list under a lock.
+//! - [`Injector`]: the global queue, two lists under a lock.
 //!
 //! **A queue owns nothing.** Its elements are pointers to nodes, and what a node is it does not
-//! know: it reads and writes the node's [`Link`], and nothing else. A queue dropped with elements
+//! know: it reads and writes the node's [`Link`], and asks whether it has begun, and nothing else. A queue dropped with elements
 //! in it forgets them.
 //!
 //! # The contract of every push
@@ -82,6 +82,13 @@ pub(crate) use run_queue::RunQueue;
 pub(crate) unsafe trait Linked: Sized {
     /// The field by which a queue chains this node to the next one.
     fn link(&self) -> &Link<Self>;
+
+    /// Whether it has had a turn before, so that the [`Injector`] does not have it wait behind all that have not. The
+    /// answer is the same as long as the node is in one queue.
+    #[inline]
+    fn has_begun(&self) -> bool {
+        false
+    }
 }
 
 /// The field of a node that belongs to the queue it is in; outside of queues, nobody's.

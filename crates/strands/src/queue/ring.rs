@@ -41,6 +41,7 @@ use std::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 
+use super::injector::Batch;
 use super::{Injector, Linked, List};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use crate::primitive::hint;
@@ -250,7 +251,7 @@ impl<T: Linked, const N: usize> Ring<T, N> {
             // SAFETY: the caller is the owner.
             if let Some(mut batch) = unsafe { self.take_half() } {
                 // SAFETY: the caller's promise for `node`, which `push` has given back.
-                unsafe { batch.push_back(node) };
+                unsafe { batch.push(node) };
                 injector.push_batch(batch);
                 return;
             }
@@ -268,19 +269,19 @@ impl<T: Linked, const N: usize> Ring<T, N> {
     ///
     /// # Safety
     /// The caller is the owner, as for [`push`](Ring::push).
-    unsafe fn take_half(&self) -> Option<List<T>> {
+    unsafe fn take_half(&self) -> Option<Batch<T>> {
         let half = N as u32 / 2;
         // Ordering: Relaxed: only we write `tail`. If the ring is full, this is its head, and if
         // not, the CAS fails.
         let head = self.tail.load(Relaxed).wrapping_sub(N as u32);
         self.take(head, half).ok()?;
-        let mut batch = List::new();
+        let mut batch = Batch::new();
         for i in 0..half {
             // Unlike a thief, we may read after the claim: nobody but us could overwrite the slots.
             let node = present(self.slot(head.wrapping_add(i)).load(Relaxed));
             // SAFETY: the promise made to us when `node` was pushed holds until it leaves `batch`;
             // it is ours by the claim, and in no other queue.
-            unsafe { batch.push_back(node) };
+            unsafe { batch.push(node) };
         }
         Some(batch)
     }

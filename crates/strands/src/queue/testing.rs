@@ -10,6 +10,7 @@ use crate::primitive::UnsafeCell;
 pub(super) struct Node {
     link: Link<Node>,
     id: usize,
+    has_begun: bool,
     /// How often the node was taken. A plain cell: loom fails the test if two holders touch it and
     /// nothing orders one before the other; so do Miri and the thread sanitizer.
     taken: UnsafeCell<usize>,
@@ -19,6 +20,10 @@ pub(super) struct Node {
 unsafe impl Linked for Node {
     fn link(&self) -> &Link<Node> {
         &self.link
+    }
+
+    fn has_begun(&self) -> bool {
+        self.has_begun
     }
 }
 
@@ -33,9 +38,14 @@ impl Node {
     }
 }
 
-/// Nodes numbered from 0.
+/// Nodes numbered from 0, of which none has begun.
 pub(super) fn nodes(count: usize) -> Vec<Node> {
-    let node = |id| Node { link: Link::new(), id, taken: UnsafeCell::new(0) };
+    nodes_of(count, |_| false)
+}
+
+/// Nodes numbered from 0, of which those that `begun` says so of have begun.
+pub(super) fn nodes_of(count: usize, begun: impl Fn(usize) -> bool) -> Vec<Node> {
+    let node = |id| Node { link: Link::new(), id, has_begun: begun(id), taken: UnsafeCell::new(0) };
     (0..count).map(node).collect()
 }
 

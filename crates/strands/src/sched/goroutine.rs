@@ -78,6 +78,11 @@ unsafe impl Linked for Runnable {
     fn link(&self) -> &Link<Runnable> {
         &self.link
     }
+
+    #[inline]
+    fn has_begun(&self) -> bool {
+        ptr::eq(self.vtable, &STARTED)
+    }
 }
 
 impl Runnable {

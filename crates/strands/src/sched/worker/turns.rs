@@ -280,7 +280,7 @@ impl Here {
         let entered = self.enter()?;
         let ring = entered.queue().ring();
         // Our share, so that the other processors find something too; and few if the ring is not short, lest those that
-        // become ready and roam be driven out of it, to where they would wait behind thousands that have not started.
+        // become ready and roam be driven out of it, to where they take turns with thousands that have not started.
         let share = injector.len() / self.runtime.processors.len();
         let most = share.min(SHORT_RING.saturating_sub(ring.len()).max(FEW));
         // SAFETY: entered: the ring's one producer.
