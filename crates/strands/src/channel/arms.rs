@@ -295,6 +295,7 @@ impl<T> Arm for SendArm<'_, T> {
         self.chosen.set(match Kind::of(claim.token()) {
             Kind::Room => Some(Chosen::Room),
             Kind::Partner => Some(Chosen::Partner(self.place.ticket())),
+            Kind::Meeting => Some(Chosen::Meeting(self.place.ticket())),
             Kind::Closed => Some(Chosen::Closed),
             _ => None,
         });

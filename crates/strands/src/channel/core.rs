@@ -12,7 +12,7 @@
 //! A rendezvous channel is the case in which the buffer is always both empty and full.
 //!
 //! Sending is in `send`, receiving in `recv`; sends of a select, whose message is made when they have been chosen, are in
-//! `promise`.
+//! `promise`; rendezvous that last until a message has been dealt with, in `meeting`.
 //!
 //! # Strays
 //!
@@ -22,6 +22,7 @@
 //! Messages only move under the lock; they are dropped, and those who wait are woken, after it was released.
 
 mod ends;
+mod meeting;
 mod promise;
 mod recv;
 mod send;
@@ -82,7 +83,7 @@ pub(super) struct State<T> {
     /// How many strays there are, and how much room in the buffer was promised to arms which have yet to make
     /// their messages. Most often 0, so that most often nothing else need be looked at.
     special: usize,
-    /// Receivers that were promised messages, by ticket.
+    /// Receivers that were promised messages, and senders whose messages are being dealt with, by ticket.
     held: Vec<(u64, Claimed<T>)>,
     /// Counts the messages that were handed over, and the receivers that were held.
     next_ticket: u64,

@@ -288,7 +288,8 @@ impl SelectedOperation<'_> {
 
     /// Completes a send operation.
     ///
-    /// Blocks nobody: room or receiver is kept for it.
+    /// Blocks nobody: room or receiver is kept for it. Only if that is a
+    /// [`recv_with`](Receiver::recv_with), it waits until that has dealt with the message.
     ///
     /// # Errors
     /// All receivers are gone, or the channel was closed; the error holds the message.

@@ -70,7 +70,7 @@ impl<T> RecvWait<T> {
         this.place.prepare(waiter, &this.slot, 0);
         match promise {
             Some(promise) => {
-                let wake = state.hold_for(promise, &this.place);
+                let wake = state.hold_for(promise, Kind::Partner, &this.place);
                 drop(state);
                 wake.deliver();
             }
@@ -297,7 +297,8 @@ impl<T> Drop for SendFuture<'_, T> {
         if let Some(waiter) = &self.waiter {
             let mut state = self.sender.end().lock();
             if waiter.outcome().is_none() {
-                state.senders().leave(&self.place);
+                // It may be gone: whoever deals with it holds us.
+                self.has_message = state.abandon_send(&self.place);
                 drop(state);
             } else {
                 drop(state);

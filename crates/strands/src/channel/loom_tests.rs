@@ -7,6 +7,7 @@
 //! The small models are explored whole; of the larger ones, all orders in which up to three or four switches
 //! come at a time when the thread could have gone on.
 
+mod meetings;
 mod selects;
 
 use super::{Receiver, RecvError, Sender, TryRecvError, TrySendError};

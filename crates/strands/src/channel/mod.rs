@@ -28,6 +28,8 @@
 //!   made at run time. [`after`], [`at`], [`tick`] and [`never()`] make receivers of moments.
 //! * `send` and `recv` block the goroutine, or else the thread; `send_async` and `recv_async` wait in async code, on
 //!   any executor. All three meet on the same channel.
+//! * A sender in a rendezvous goes on when its message has been taken; [`recv_with`](Receiver::recv_with) keeps it until the
+//!   message has been dealt with.
 //! * For special purposes: [`oneshot`](mod@oneshot) for one message, [`watch`](mod@watch) for the latest value,
 //!   [`broadcast`](mod@broadcast) for messages to everybody.
 //!

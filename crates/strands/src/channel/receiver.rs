@@ -119,6 +119,51 @@ impl<T> Receiver<T> {
         self.recv_until(Some(deadline))
     }
 
+    /// Receives the next message, and lets `deal` see it before its sender goes on: an *extended rendezvous*. Returns the
+    /// message, and what the closure returned.
+    ///
+    /// In a rendezvous, the `send` that brought the message returns when the closure has returned, or panicked; so does a
+    /// select that sends, and a [`send_async`](super::Sender::send_async) is ready then. A time-out of the sender does not
+    /// count from the moment when its message was taken. In a channel that holds messages their senders have gone on
+    /// before: there it is a receive, and then the closure.
+    ///
+    /// One who receives so does not stand in line, but waits until a sender does. So it meets nobody who does not
+    /// wait, as [`try_send`](super::Sender::try_send); those who receive otherwise are served first, and of several that
+    /// receive so any may be the next.
+    ///
+    /// Blocks: the goroutine, or else the thread.
+    ///
+    /// # Errors
+    /// As [`recv`](Receiver::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use strands::channel::bounded;
+    ///
+    /// static TOTAL: AtomicU32 = AtomicU32::new(0);
+    ///
+    /// let (tx, rx) = bounded(0);
+    /// let customer = strands::go(move || {
+    ///     tx.send(5).unwrap();
+    ///     TOTAL.load(Ordering::Relaxed)
+    /// });
+    /// let (paid, total) = rx.recv_with(|sum| TOTAL.fetch_add(*sum, Ordering::Relaxed) + *sum)?;
+    /// assert_eq!((paid, total), (5, 5));
+    /// assert_eq!(customer.join().unwrap(), 5); // never 0: it was counted before the send returned
+    /// # Ok::<(), strands::channel::RecvError>(())
+    /// ```
+    pub fn recv_with<R>(&self, deal: impl FnOnce(&mut T) -> R) -> Result<(T, R), RecvError> {
+        match &self.flavor {
+            Flavor::Channel(end) if end.has_meetings() => end.recv_with(deal),
+            _ => self.recv().map(|mut message| {
+                let result = deal(&mut message);
+                (message, result)
+            }),
+        }
+    }
+
     /// Receives a message in async code, on any executor.
     ///
     /// Blocks nothing: the future is pending as long as there is none. It stands in one line with the

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Room,
     /// Promises: a receiver waits for the message; its ticket is in the place.
     Partner,
+    /// The same, and it will keep the sender until it has dealt with the message.
+    Meeting,
     /// Whoever promised a message has not kept the promise: as if never claimed.
     Again,
     /// Watchers: something has changed.
@@ -55,11 +57,12 @@ impl Kind {
 
     #[inline]
     pub(super) fn of(token: Token) -> Kind {
-        const ALL: [Kind; 7] = [
+        const ALL: [Kind; 8] = [
             Kind::Passed,
             Kind::Closed,
             Kind::Room,
             Kind::Partner,
+            Kind::Meeting,
             Kind::Again,
             Kind::Look,
             Kind::Oneself,
@@ -166,7 +169,7 @@ impl<T> Place<T> {
         self.index.set(index);
     }
 
-    /// Who waits for the message promised here, after [`Kind::Partner`]; the number of the message handed over, after
+    /// Who waits for the message promised here, after [`Kind::Partner`] or [`Kind::Meeting`]; the number of the message handed over, after
     /// [`Kind::Passed`]. For its owner.
     pub(super) fn ticket(&self) -> u64 {
         self.ticket.get()
@@ -343,6 +346,14 @@ impl<T> Claimed<T> {
             let message = (*place.slot.get()).read();
             (message, (*place.waiter.get()).finish())
         }
+    }
+
+    /// Takes the message of one who brought one, who goes on waiting. Once.
+    pub(super) fn take_and_keep(&self) -> T {
+        let place = self.place();
+        debug_assert!(!place.is_promise());
+        // SAFETY: claimed by us, so the slot is ours until `finish`; it holds a message, since its owner is no promise.
+        unsafe { (*place.slot.get()).read() }
     }
 
     /// Gives a message to one who wants one, and lets it go.

@@ -9,7 +9,7 @@
 //! * **a partner**, in a rendezvous: a receiver that has been claimed and not been finished, found in `held`
 //!   by its ticket. It goes on waiting, with no deadline, until the message is there; should the promise be
 //!   broken (making the message panicked) it begins anew.
-//!
+//! * **a meeting**: the same, with a receiver that keeps its sender until it has dealt with the message (`meeting`).
 
 use super::{Core, Guard, Overflow, State};
 use crate::channel::SendError;
@@ -24,6 +24,8 @@ pub(in crate::channel) enum Chosen {
     Room,
     /// The receiver with this ticket.
     Partner(u64),
+    /// The same, and the sender is to stay until the message has been dealt with.
+    Meeting(u64),
     /// The channel is closed.
     Closed,
 }
@@ -79,6 +81,7 @@ impl<T> Core<T> {
                 // The partner was an async receiver, and has been dropped.
                 state
             }
+            Chosen::Meeting(ticket) => return self.keep_meeting(ticket, message),
         };
         if state.closed {
             return Err(SendError(message));
@@ -106,7 +109,7 @@ impl<T> Core<T> {
                 self.release_changed(state);
                 drop(wake);
             }
-            Chosen::Partner(ticket) => {
+            Chosen::Partner(ticket) | Chosen::Meeting(ticket) => {
                 let mut state = self.lock();
                 // Under the lock to the end: an async receiver that finds itself neither finished nor held
                 // may go.
@@ -117,7 +120,8 @@ impl<T> Core<T> {
         }
     }
 
-    /// Waits for a message that was promised, until it is in the slot; false if the promise is broken.
+    /// Waits for a message that was promised to `kind`, until it is in the slot, and returns the number or ticket that came
+    /// with it; `None` if the promise is broken.
     ///
     /// # Safety
     /// The slot is empty and the caller's.
@@ -126,38 +130,50 @@ impl<T> Core<T> {
         &self,
         mut state: Guard<'_, T>,
         promise: Claimed<T>,
+        kind: Kind,
         slot: &Slot<T>,
-    ) -> bool {
+    ) -> Option<u64> {
         let waiter = Waiter::exclusive();
         let place = Place::with(&waiter, slot);
-        let wake = state.hold_for(promise, &place);
+        let wake = state.hold_for(promise, kind, &place);
         drop(state);
         wake.deliver();
         let token = waiter.park(Reason::on(WaitKind::Receive, self.address()), None);
-        token == Kind::Passed.token(0)
+        (token == Kind::Passed.token(0)).then(|| place.ticket())
     }
 }
 
 impl<T> State<T> {
-    /// Keeps a claimed receiver for one who has promised a message, and returns its ticket.
-    fn hold(&mut self, receiver: Claimed<T>) -> u64 {
+    /// Keeps a claimed party until somebody comes for it, with the ticket that is returned: a receiver for one who has
+    /// promised a message, a sender for one who deals with its message.
+    pub(super) fn hold(&mut self, claimed: Claimed<T>) -> u64 {
         self.next_ticket += 1;
-        self.held.push((self.next_ticket, receiver));
+        self.held.push((self.next_ticket, claimed));
         self.next_ticket
     }
 
     /// Lets the owner of `place`, who waits in no line, wait for the message that was promised, and returns
-    /// the wake-up that tells the promise so.
-    pub(in crate::channel) fn hold_for(&mut self, promise: Claimed<T>, place: &Place<T>) -> Wake {
+    /// the wake-up that tells the promise so, and for what: [`Kind::Partner`] or [`Kind::Meeting`].
+    pub(in crate::channel) fn hold_for(
+        &mut self,
+        promise: Claimed<T>,
+        kind: Kind,
+        place: &Place<T>,
+    ) -> Wake {
+        promise.set_ticket(self.hold_oneself(place));
+        promise.dismiss_as(kind)
+    }
+
+    /// Holds the owner of `place`, who waits in no line.
+    pub(super) fn hold_oneself(&mut self, place: &Place<T>) -> u64 {
         let claimed = place.claim_oneself(Kind::Passed);
         debug_assert!(claimed, "it is in no line");
         // SAFETY: just claimed, by its owner and for this.
-        promise.set_ticket(self.hold(unsafe { Claimed::new(place) }));
-        promise.dismiss()
+        self.hold(unsafe { Claimed::new(place) })
     }
 
     /// Whoever has this ticket, if it still waits.
-    fn let_go(&mut self, ticket: u64) -> Option<Claimed<T>> {
+    pub(super) fn let_go(&mut self, ticket: u64) -> Option<Claimed<T>> {
         let at = self.held.iter().position(|(other, _)| *other == ticket)?;
         Some(self.held.swap_remove(at).1)
     }

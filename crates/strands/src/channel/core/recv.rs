@@ -105,7 +105,7 @@ impl<T> Core<T> {
                 return Receiving::Received;
             }
             // SAFETY: as above.
-            if unsafe { self.await_promise(state, sender, slot) } {
+            if unsafe { self.await_promise(state, sender, Kind::Partner, slot) }.is_some() {
                 return Receiving::Received;
             }
             state = self.lock();
