@@ -219,6 +219,26 @@ fn with_waiting_threads_a_program_is_idle() {
     all(program);
 }
 
+/// Who finds a buffered channel empty, or full, stays awake for a moment before it waits, and for no longer.
+#[test]
+fn with_those_who_wait_at_buffered_channels_a_program_is_idle() {
+    let Some(program) = stage(|| {
+        let (empty_tx, empty) = bounded::<()>(128);
+        let (full, full_rx) = bounded(1);
+        full.send(()).expect("there is room");
+        let (receive, send) = (empty.clone(), full.clone());
+        let waits = go(move || assert!(receive.recv().is_err() && send.send(()).is_err()));
+        std::thread::spawn(move || empty.recv());
+        std::thread::spawn(move || full.send(()));
+        be_idle();
+        drop((empty_tx, full_rx));
+        waits.join().expect("no panic");
+    }) else {
+        return;
+    };
+    all(program);
+}
+
 #[test]
 fn with_blocking_calls_in_progress_a_program_is_idle() {
     let Some(program) = stage(|| {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::selection::{self, Arm, RenewableArm, Until};
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -41,9 +42,11 @@ use std::time::{Duration, Instant};
 /// assert!(select.try_select().is_err());
 /// ```
 pub struct Select<'a> {
-    entries: Vec<Entry<'a>>,
+    entries: Vec<Entry>,
     next_index: usize,
     biased: bool,
+    /// The ends of channels that were added. They may go before the select does: see `Entry`.
+    ends: PhantomData<&'a ()>,
 }
 
 // SAFETY: whatever type the messages have, a select never runs their code. What an arm has received is only
@@ -53,12 +56,15 @@ unsafe impl Send for Select<'_> {}
 // SAFETY: a shared one can be cloned, which makes arms for the same ends; these are only moved, see above.
 unsafe impl Sync for Select<'_> {}
 
-struct Entry<'a> {
+struct Entry {
     index: usize,
     kind: Kind,
     /// The address of the sender or receiver.
     end: *const (),
-    arm: Box<dyn RenewableArm + 'a>,
+    /// It has borrowed that for as long as the select may be used. But it may be dropped later, so that one can add ends
+    /// that were made after the select: an arm that has won nothing does not touch them then, and one that has won is
+    /// no longer here.
+    arm: Box<dyn RenewableArm>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +76,7 @@ enum Kind {
 impl<'a> Select<'a> {
     /// Makes an empty one. Among operations that can be done it picks one at random.
     pub fn new() -> Select<'a> {
-        Select { entries: Vec::new(), next_index: 0, biased: false }
+        Select { entries: Vec::new(), next_index: 0, biased: false, ends: PhantomData }
     }
 
     /// Makes an empty one that picks the first, in the order in which they were added, that can be done.
@@ -81,6 +87,11 @@ impl<'a> Select<'a> {
     fn add(&mut self, kind: Kind, end: *const (), arm: Box<dyn RenewableArm + 'a>) -> usize {
         let index = self.next_index;
         self.next_index += 1;
+        // SAFETY: it is used in methods only, for which the lifetime has to last, and what is handed out has it
+        // again. Dropped, it has won nothing, and only frees its memory.
+        let arm = unsafe {
+            std::mem::transmute::<Box<dyn RenewableArm + 'a>, Box<dyn RenewableArm>>(arm)
+        };
         self.entries.push(Entry { index, kind, end, arm });
         index
     }

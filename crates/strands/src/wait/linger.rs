@@ -126,3 +126,51 @@ impl Waiter {
         let _ = ({ level }(), enough);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// How often the level was looked at, and whether it was worth while to come back; with the levels that are seen one
+    /// after the other, the last for ever, and one who is wanted elsewhere from the look with this number on.
+    fn watch(levels: &[usize], enough: usize, wanted_from: usize) -> (usize, bool) {
+        let seen = std::cell::Cell::new(0);
+        let level = || {
+            seen.set(seen.get() + 1);
+            levels[seen.get().min(levels.len()) - 1]
+        };
+        let is_wanted = || seen.get() > wanted_from;
+        let over = Level { level, enough, before: 0 }.watch(LOOKS, is_wanted);
+        (seen.get(), over)
+    }
+
+    const NEVER: usize = usize::MAX;
+
+    #[test]
+    fn who_stays_awake_gives_up_after_so_many_looks() {
+        assert_eq!(watch(&[0], 64, NEVER), (LOOKS as usize, false));
+        let mut threads = 0;
+        linger(
+            || {
+                threads += 1;
+                0
+            },
+            64,
+        );
+        assert!(threads <= LOOKS + YIELDS, "{threads} looks");
+    }
+
+    #[test]
+    fn who_stays_awake_comes_back_at_once_when_somebody_else_is_ready_and_nothing_has_come() {
+        assert_eq!(watch(&[0], 64, 0), (1, true));
+        assert_eq!(watch(&[0], 64, 3), (4, true));
+    }
+
+    #[test]
+    fn who_stays_awake_comes_back_when_there_is_enough_or_the_level_has_ceased_to_rise() {
+        assert_eq!(watch(&[0, 64], 64, NEVER), (2, true));
+        assert_eq!(watch(&[0, 1, 2, 2], 64, NEVER), (4, true));
+        // As long as it rises, not even for somebody else.
+        assert_eq!(watch(&[1, 2, 3, 4, 4], 64, 0), (5, true));
+    }
+}
