@@ -33,7 +33,7 @@
 //!
 //! Where the kernel does not do such a barrier, or not yet, no lock is biased.
 
-use super::lock::Patience;
+use super::patience;
 use crate::primitive::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::primitive::lopsided::{heavy, is_ready, light};
 
@@ -159,9 +159,8 @@ impl Bias {
         if self.enter(me) {
             return Way::Inside;
         }
-        let mut patience = Patience::new();
-        while !self.take() {
-            patience.wait();
+        if !self.take() {
+            patience::until(|| self.take());
         }
         match self.owner.load(Ordering::Relaxed) {
             SHARED => {}
@@ -198,10 +197,10 @@ impl Bias {
     fn share(&self) {
         self.owner.store(SHARED, Ordering::Relaxed);
         heavy();
-        let mut patience = Patience::new();
         // Ordering: Acquire pairs with the Release of the owner: what it has done inside is seen.
-        while self.inside.load(Ordering::Acquire) {
-            patience.wait();
+        let is_out = || !self.inside.load(Ordering::Acquire);
+        if !is_out() {
+            patience::until(is_out);
         }
     }
 }

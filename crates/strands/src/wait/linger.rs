@@ -23,12 +23,15 @@ use super::Waiter;
 #[cfg(not(loom))]
 use std::sync::OnceLock;
 
-/// Looks before one gets in line: so many with pauses in between that double, if there is a second CPU on
-/// which what is awaited can happen meanwhile …
+/// Looks before one gets in line: with pauses in between that double, from so many and so often, if there is a second CPU on
+/// which what is awaited can happen meanwhile. Each look takes the level's line from whoever changes it …
 #[cfg(not(loom))]
-const LOOKS: u32 = 7;
-/// … one more for a goroutine, which has been given a turn at no cost; and for a thread so many that offer the CPU to
-/// others. Guessed; see the workloads of plain threads in `benches` before changing.
+const THREADS_LOOK: (u32, u32) = (1, 7);
+/// … so a goroutine, which has been given a turn at no cost, begins later …
+#[cfg(not(loom))]
+const GOROUTINES_LOOK: (u32, u32) = (16, 5);
+/// … and a thread then looks so often while it offers its CPU to others. Guessed; see the workloads of plain threads in
+/// `benches` before changing.
 #[cfg(not(loom))]
 const YIELDS: u32 = 8;
 
@@ -50,12 +53,16 @@ impl<L: FnMut() -> usize> Level<L> {
     }
 
     /// With pauses that double. True if it is worth while, or `enough_of_it` when nothing moves.
-    fn watch(&mut self, looks: u32, mut enough_of_it: impl FnMut() -> bool) -> bool {
+    fn watch(
+        &mut self,
+        (first, looks): (u32, u32),
+        mut enough_of_it: impl FnMut() -> bool,
+    ) -> bool {
         for look in 0..looks {
             if self.is_worth_while() || self.before == 0 && enough_of_it() {
                 return true;
             }
-            for _ in 0..1 << look {
+            for _ in 0..first << look {
                 std::hint::spin_loop();
             }
         }
@@ -74,7 +81,7 @@ pub(super) fn linger(level: impl FnMut() -> usize, enough: usize) {
     let several_cpus = *SEVERAL_CPUS
         .get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
     let mut level = Level { level, enough, before: 0 };
-    if several_cpus && level.watch(LOOKS, || false) {
+    if several_cpus && level.watch(THREADS_LOOK, || false) {
         return;
     }
     for _ in 0..YIELDS {
@@ -117,7 +124,7 @@ impl Waiter {
                 unsafe { (vtable.give_way)(task) };
                 // SAFETY: as above; it was resumed.
                 let is_wanted = || unsafe { !(vtable.is_alone)(task) };
-                Level { level, enough, before: 0 }.watch(LOOKS + 1, is_wanted);
+                Level { level, enough, before: 0 }.watch(GOROUTINES_LOOK, is_wanted);
             }
             Task::Thread(_) => linger(level, enough),
             Task::Future(_) => unreachable!("an async task is polled, and does not linger"),

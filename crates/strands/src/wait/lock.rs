@@ -7,104 +7,23 @@
 //! Giving it back wakes nobody, which is what makes it cheap: a lock that wakes has to find out, by a
 //! second atomic read-modify-write, whether anybody sleeps. Who finds it held spins for a moment; if the
 //! holder still has not let go, the kernel must have taken it off its processor in mid-section, and we
-//! give way, and then sleep for a little longer each time. That is rare, costs no processor time, and ends
-//! at most a millisecond late. (It is no fault of the goroutine's: the monitor knows where we sleep, and does not take
-//! the thread for blocked.)
+//! give way, and then sleep: see `patience`.
 //!
 //! A lock that one thread takes again and again may do without the compare-and-swap: see `biased`.
 //!
 //! **Rejected.** A futex lock (std's, parking_lot's): 25 % of a rendezvous went into its unlocking.
 
-#[cfg(not(loom))]
-use crate::primitive::Futex;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-#[cfg(not(loom))]
-use std::time::Duration;
 
 #[cfg(not(loom))]
 pub(crate) use native::{ShortLock, ShortLockGuard};
 #[cfg(loom)]
 pub(crate) use under_loom::{ShortLock, ShortLockGuard};
 
-/// So often we look whether the lock is free, with twice as many pauses in between each time: from `FIRST`
-/// to `MOST`.
-///
-/// Pauses that are short, as long as a section, would have two threads take the lock in turn, and pass it
-/// from one processor's cache to the other's each time. After a longer one the other has done several
-/// sections at a stretch, ten times as fast. Measured with plain threads at both ends of a channel.
-#[cfg(not(loom))]
-const LOOKS: u32 = 20;
-#[cfg(not(loom))]
-const FIRST: u32 = 16;
-#[cfg(not(loom))]
-const MOST: u32 = 128;
-/// So often the holder is offered our processor.
-#[cfg(not(loom))]
-const YIELDS: u32 = 4;
-/// Between looks after that: from, and up to.
-#[cfg(not(loom))]
-const SHORTEST_NAP: Duration = Duration::from_micros(20);
-#[cfg(not(loom))]
-const LONGEST_NAP: Duration = Duration::from_millis(1);
-
-/// What those sleep on who nap. It never changes; but by its address one who naps is told from one who is blocked.
-#[cfg(not(loom))]
-static NAPPING: Futex = Futex::new(0);
-
-/// Where in memory those sleep, as the kernel knows it, who wait for a short lock.
-#[cfg(not(loom))]
-pub(crate) fn napping_place() -> usize {
-    (&raw const NAPPING).addr()
-}
-
-/// What one does between two looks at a lock that is held.
-#[cfg(not(loom))]
-pub(super) struct Patience {
-    looks: u32,
-    pauses: u32,
-    nap: Duration,
-}
-
-#[cfg(not(loom))]
-impl Patience {
-    pub(super) fn new() -> Patience {
-        Patience { looks: 0, pauses: FIRST, nap: SHORTEST_NAP }
-    }
-
-    pub(super) fn wait(&mut self) {
-        self.looks += 1;
-        if self.looks < LOOKS {
-            for _ in 0..self.pauses {
-                std::hint::spin_loop();
-            }
-            self.pauses = (2 * self.pauses).min(MOST);
-        } else if self.looks < LOOKS + YIELDS {
-            std::thread::yield_now();
-        } else {
-            NAPPING.wait(0, Some(self.nap));
-            self.nap = (self.nap * 2).min(LONGEST_NAP);
-        }
-    }
-}
-
-/// Under loom others run at once.
-#[cfg(loom)]
-pub(super) struct Patience;
-
-#[cfg(loom)]
-impl Patience {
-    pub(super) fn new() -> Patience {
-        Patience
-    }
-
-    pub(super) fn wait(&mut self) {
-        loom::thread::yield_now();
-    }
-}
-
 #[cfg(not(loom))]
 mod native {
+    use super::super::patience;
     use super::*;
     use std::cell::UnsafeCell;
     use std::marker::PhantomData;
@@ -148,10 +67,7 @@ mod native {
         #[cold]
         #[inline(never)]
         fn lock_slow(&self) {
-            let mut patience = Patience::new();
-            while self.held.load(Ordering::Relaxed) || !self.take() {
-                patience.wait();
-            }
+            patience::until(|| !self.held.load(Ordering::Relaxed) && self.take());
         }
     }
 
@@ -262,6 +178,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_long_naps_where_it_can_be_seen() {
+        use super::super::patience::napping_place;
         use crate::sys::probe::{Activity, Probe};
         let lock = Arc::new(ShortLock::new(()));
         let guard = lock.lock();

@@ -37,6 +37,7 @@ mod linger;
 mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod patience;
 mod reason;
 mod seat;
 #[cfg(not(loom))]
@@ -47,9 +48,9 @@ pub(crate) use biased::{BiasedLock, BiasedLockGuard};
 #[cfg(not(loom))]
 pub(crate) use holder::stack_pointer;
 pub(crate) use holder::{Followed, Held, Holder};
-#[cfg(not(loom))]
-pub(crate) use lock::napping_place;
 pub(crate) use lock::{ShortLock, ShortLockGuard};
+#[cfg(not(loom))]
+pub(crate) use patience::napping_place;
 pub(crate) use reason::{Reason, WaitKind};
 #[cfg(not(loom))]
 pub(crate) use seat::seat_place;
