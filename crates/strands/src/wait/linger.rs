@@ -147,7 +147,7 @@ mod tests {
             levels[seen.get().min(levels.len()) - 1]
         };
         let is_wanted = || seen.get() > wanted_from;
-        let over = Level { level, enough, before: 0 }.watch(LOOKS, is_wanted);
+        let over = Level { level, enough, before: 0 }.watch(GOROUTINES_LOOK, is_wanted);
         (seen.get(), over)
     }
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn who_stays_awake_gives_up_after_so_many_looks() {
-        assert_eq!(watch(&[0], 64, NEVER), (LOOKS as usize, false));
+        assert_eq!(watch(&[0], 64, NEVER), (GOROUTINES_LOOK.1 as usize, false));
         let mut threads = 0;
         linger(
             || {
@@ -164,7 +164,7 @@ mod tests {
             },
             64,
         );
-        assert!(threads <= LOOKS + YIELDS, "{threads} looks");
+        assert!(threads <= THREADS_LOOK.1 + YIELDS, "{threads} looks");
     }
 
     #[test]
