@@ -95,6 +95,15 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// whatever a test may return. Other attributes (`#[should_panic]`, `#[ignore]`, `#[cfg]`)
 /// mean what they mean on any test.
 ///
+/// # What is printed
+///
+/// `cargo test` keeps what a test prints on its own thread, and on threads that this spawns, and shows it if the test
+/// fails. Of what goroutines print it keeps nothing, in this and any other test: they run on threads that all
+/// tests share, which cannot be told apart by test. So their output, and the messages of their panics, appear at once, as
+/// under `--nocapture`, between the lines of the harness, and whether the test fails or not; that of a
+/// `#[should_panic]` test does, too. The panic's message names the thread that the goroutine ran on, `strands-0`, say, and
+/// not the test, but it says in which line of the program it was.
+///
 /// # Examples
 ///
 /// ```

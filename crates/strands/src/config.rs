@@ -91,8 +91,8 @@ pub struct Config {
 /// `std::thread::park`, which any of them may take: wait by [`thread::park`](crate::thread::park). And
 /// who waits in a [`std::sync::Once`], `OnceLock` or `LazyLock` that a sibling is initialising, while that waits, blocks the
 /// thread of both, as with a mutex; this is reported within a second. Those of [`sync`](crate::sync) have none of that.
-/// In a program of tests, what is printed on a thread is kept by std for the test that had that thread made: that may be
-/// another than the one whose goroutine prints. With `--nocapture`, or roaming, nothing is kept.
+/// In a program of tests libtest keeps nothing of what goroutines print, of either kind: it appears at once
+/// ([`#[strands::test]`](macro@crate::test) says more).
 ///
 /// # What a roaming goroutine must not do
 ///

@@ -2,6 +2,7 @@
 
 use super::node::Node;
 use super::{CancelHandle, Cause, Context, ContextError, under};
+use crate::sched::threads;
 use crate::sys::{notify, signal::Action};
 use std::error::Error;
 use std::fmt;
@@ -150,7 +151,7 @@ impl Caught {
     fn catch(signals: &[Signal], node: &Arc<Node>) -> io::Result<Caught> {
         let mut registry = registry();
         if !registry.has_thread {
-            std::thread::Builder::new().name("strands-signals".into()).spawn(pass_on)?;
+            threads::start("strands-signals", pass_on)?;
             registry.has_thread = true;
         }
         registry.next_id += 1;

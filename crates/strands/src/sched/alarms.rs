@@ -14,6 +14,7 @@ use super::bedtime::Bedtime;
 use super::future;
 use super::here::Here;
 use super::runtime::Runtime;
+use super::threads;
 use super::timers::{Entry, NEVER, Timers};
 use crate::sys;
 use crate::wait::{Waiter, Wake};
@@ -92,9 +93,7 @@ impl Alarms {
         }
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.has_thread.load(Ordering::Relaxed) {
-            std::thread::Builder::new()
-                .name("strands-alarms".into())
-                .spawn(move || self.run(runtime))?;
+            threads::start("strands-alarms", move || self.run(runtime))?;
             // Counted once it is there: for a moment it looks like a thread that we know nothing of, which
             // speaks for life.
             self.has_thread.store(true, Ordering::SeqCst);

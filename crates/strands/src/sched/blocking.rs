@@ -6,6 +6,7 @@
 
 use super::here::{self, Here};
 use super::runtime::Runtime;
+use super::threads;
 use crate::wait::{FIRST_FREE, WaitKind, Waiter};
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -140,9 +141,7 @@ impl Spares {
             state.threads += 1;
             state.starting += 1;
             drop(state);
-            let started = std::thread::Builder::new()
-                .name("strands-blocking".into())
-                .spawn(move || runtime.spares.serve());
+            let started = threads::start("strands-blocking", move || runtime.spares.serve());
             if started.is_err() {
                 let mut state = self.lock();
                 state.threads -= 1;

@@ -32,6 +32,7 @@
 //! | `roaming` | goroutines with thread-locals of their own, which change their threads |
 //! | `panic_count` | panics that are suspended |
 //! | `census` | dumps and the deadlock report |
+//! | `threads` | how the runtime's threads are started, which inherit nothing |
 //! | `here` | evidence of being on a worker's thread |
 //!
 //! # Why `go` is a safe function
@@ -102,6 +103,7 @@ mod spawn;
 mod started;
 mod stuck;
 mod tenure;
+pub(crate) mod threads;
 mod timers;
 mod trimmer;
 mod worker;

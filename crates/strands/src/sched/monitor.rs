@@ -21,7 +21,7 @@ use super::parker::Parker;
 use super::runtime::Runtime;
 use super::trimmer::Trimmer;
 use super::worker::Worker;
-use super::{census, future, poller};
+use super::{census, future, poller, threads};
 use crate::sys;
 use crate::sys::epoll::Events;
 use crate::wait::Wake;
@@ -87,8 +87,7 @@ pub(super) fn start(runtime: &'static Runtime) -> io::Result<()> {
         quiet_since: None,
         last_progress: 0,
     };
-    std::thread::Builder::new().name("strands-monitor".into()).spawn(move || watch.run())?;
-    Ok(())
+    threads::start("strands-monitor", move || watch.run())
 }
 
 /// What was last seen of a processor.

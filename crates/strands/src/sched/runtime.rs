@@ -12,6 +12,7 @@ use super::offenders::{Held, Offenders, Portrait, Site};
 use super::panic_count::PanicCount;
 use super::poller::{self, Makeshift, Outside};
 use super::processor::Processor;
+use super::threads;
 use super::timers::NEVER;
 use super::worker::{Bed, Occupants, Worker};
 use crate::config::{self, Settings};
@@ -281,15 +282,11 @@ impl Runtime {
         }
         let worker = self.vacant_worker();
         self.alive.fetch_add(1, Ordering::SeqCst);
-        let thread = std::thread::Builder::new()
-            .name(format!("strands-{}", worker.index()))
-            .spawn(move || worker_main(worker, life));
-        if let Err(error) = thread {
+        let name = format!("strands-{}", worker.index());
+        threads::start(name, move || worker_main(worker, life)).inspect_err(|_| {
             self.alive.fetch_sub(1, Ordering::SeqCst);
             self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-            return Err(error);
-        }
-        Ok(())
+        })
     }
 
     /// Whether one more thread is within what is allowed. Several that ask at once may all get one.

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here knows of goroutines, and nothing here allocates after the first call, but for `mappings`,
 //! `symbols` and `trace`, which are for reports.
 
+pub(crate) mod blank;
 pub(crate) mod cache;
 pub(crate) mod copy;
 pub(crate) mod cpu;

@@ -24,6 +24,7 @@
 //! it is so for the thread, and tokio panics when goroutines that share it leave in another order than they
 //! entered.
 
+use crate::sched::threads;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -47,9 +48,7 @@ pub fn handle() -> &'static Handle {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("tokio's runtime can be made");
         let handle = runtime.handle().clone();
-        std::thread::Builder::new()
-            .name("strands-tokio".into())
-            .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        threads::start("strands-tokio", move || runtime.block_on(std::future::pending::<()>()))
             .expect("a thread for tokio's runtime is to be had");
         handle
     })

@@ -14,6 +14,7 @@
 
 use super::record::{self, Record, Side, State};
 use super::slab;
+use crate::sched::threads;
 use crate::sys::epoll::{self, Entry};
 use crate::wait::Wake;
 use std::io;
@@ -67,9 +68,7 @@ impl Makeshift {
         }
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         if !arrivals.has_thread {
-            std::thread::Builder::new()
-                .name("strands-makeshift".into())
-                .spawn(move || self.run())?;
+            threads::start("strands-makeshift", move || self.run())?;
             arrivals.has_thread = true;
         }
         arrivals.wanted.push(Wanted { number: record.number(state), side });

@@ -3,6 +3,7 @@
 
 use super::{Poller, handle};
 use crate::sched::runtime::Runtime;
+use crate::sched::threads;
 use crate::sys::epoll::Events;
 use crate::wait::Wake;
 use std::io;
@@ -37,7 +38,7 @@ impl Outside {
             return Ok(poller);
         }
         let poller = Poller::new()?;
-        std::thread::Builder::new().name("strands-poller".into()).spawn(move || self.run())?;
+        threads::start("strands-poller", move || self.run())?;
         self.has_thread.store(true, Ordering::SeqCst);
         Ok(self.poller.get_or_init(|| poller))
     }
