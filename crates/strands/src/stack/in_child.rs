@@ -7,7 +7,7 @@ const MARK: &str = "STRANDS_TEST_CHILD";
 
 /// In the child, runs `body` and exits with 0 if it returns. In the parent, starts the child and
 /// returns how it ended. `test` is the calling test's path, `concat!(module_path!(), "::its_name")`.
-pub(super) fn in_child(test: &str, body: impl FnOnce()) -> Output {
+pub(crate) fn in_child(test: &str, body: impl FnOnce()) -> Output {
     let (_, test) = test.split_once("::").expect("a path that starts with the crate's name");
     if env::var(MARK).as_deref() == Ok(test) {
         // A child that hangs must not outlive the test run.
@@ -32,6 +32,6 @@ pub(super) fn limit(resource: u32, bytes: usize) {
 }
 
 /// What a child wrote to standard error.
-pub(super) fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

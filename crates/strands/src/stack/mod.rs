@@ -75,7 +75,7 @@
 mod arena;
 mod guard;
 #[cfg(test)]
-mod in_child;
+pub(crate) mod in_child;
 mod overflow;
 mod pool;
 mod region;
