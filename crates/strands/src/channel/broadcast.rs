@@ -26,6 +26,7 @@ use super::feed::{self, Feed, FeedRef, ReadArm, ReadFuture, Reader};
 use crate::selection::{Sealed, Until, within};
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -132,6 +133,11 @@ pub struct Receiver<T> {
     /// The number of the message to be received next. Read and written under the feed's lock.
     next: AtomicU64,
 }
+
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T: Clone> Sender<T> {
     /// Sends a message to all receivers, and returns how many there are. Never blocks.

@@ -8,6 +8,7 @@ use super::{
 use crate::selection::{self, Arm, RenewableArm, Until};
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -274,6 +275,9 @@ pub struct SelectedOperation<'a> {
     /// Taken out when it is completed.
     arm: Option<Box<dyn RenewableArm + 'a>>,
 }
+
+impl UnwindSafe for SelectedOperation<'_> {}
+impl RefUnwindSafe for SelectedOperation<'_> {}
 
 impl SelectedOperation<'_> {
     /// The index of the operation.

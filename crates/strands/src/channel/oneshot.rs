@@ -23,7 +23,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 
 /// The right to send one message.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (tx, rx) = strands::channel::oneshot::channel();
 /// tx.send(1).unwrap();
 /// tx.send(2).unwrap();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 ///
 /// It is the consumer's role, and nothing else:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let (tx, rx) = strands::channel::bounded(1);
 /// rx.send(1);
 /// ```

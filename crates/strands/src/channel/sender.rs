@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 ///
 /// It is the producer's role, and nothing else:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let (tx, rx) = strands::channel::bounded::<i32>(1);
 /// tx.recv();
 /// ```
 ///
 /// What it sends is no longer the sender's:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (tx, rx) = strands::channel::bounded(1);
 /// let text = String::from("mine");
 /// tx.send(text).unwrap();

@@ -18,6 +18,7 @@ use super::feed::{self, Feed, FeedRef, ReadArm, ReadFuture, Reader};
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError};
 use crate::selection::{Sealed, Until, within};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -56,6 +57,11 @@ pub struct Receiver<T> {
     /// The version it has seen. Read and written under the feed's lock.
     seen: AtomicU64,
 }
+
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
     /// Changes the value, and wakes all who wait for that. Never blocks.
