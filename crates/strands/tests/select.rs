@@ -87,6 +87,58 @@ fn a_blocked_select_is_served_by_whoever_comes_first_and_leaves_all_other_lines(
     }
 }
 
+/// A goroutine's end, a moment and a message are waited for together. Whichever comes, the other two are still to come.
+#[test]
+fn a_goroutine_a_moment_and_a_channel_are_waited_for_together() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Came {
+        End(i32),
+        Moment,
+        Message(i32),
+    }
+    use Came::{End, Message, Moment};
+    for kind in KINDS {
+        for first in [End(1), Moment, Message(2)] {
+            let ((gate, is_open), (tx, rx)) = (bounded(0), bounded(0));
+            let child = strands::go(move || {
+                is_open.recv().unwrap();
+                1
+            });
+            let moment = after(if first == Moment { Duration::from_millis(5) } else { LONG });
+            let body = {
+                let moment = moment.clone();
+                move || {
+                    let mut child = child;
+                    let came = select! {
+                        join(child) -> ended => End(ended.unwrap()),
+                        recv(moment) -> moment => { moment.unwrap(); Moment }
+                        recv(rx) -> message => Message(message.unwrap()),
+                    };
+                    (came, child, rx)
+                }
+            };
+            // The moment may come before the dump says that it is waited for.
+            let waits = if first == Moment { start(kind, body) } else { start_blocked(kind, body) };
+            match first {
+                End(_) => gate.send(()).unwrap(),
+                Message(n) => tx.send(n).unwrap(),
+                Moment => {}
+            }
+            let (came, mut child, rx) = waits.join();
+            assert_eq!(came, first, "{kind:?}");
+            assert_eq!(moment.try_recv(), Err(TryRecvError::Empty));
+            if first != End(1) {
+                assert!(!child.is_finished());
+                gate.send(()).unwrap();
+                let ended =
+                    select! { join(child) -> ended => ended.unwrap(), recv(rx) -> n => n.unwrap() };
+                assert_eq!(ended, 1);
+            }
+            assert_eq!(tx.try_send(3), Err(TrySendError::Full(3)), "it has left the line");
+        }
+    }
+}
+
 #[test]
 fn a_disconnected_arm_is_ready_with_an_error() {
     for kind in KINDS {
