@@ -188,7 +188,7 @@ fn busy_neighbours_do_not_starve_a_sleeper() {
     on_processors(ONE, || {
         among_busy_neighbours(|bell| {
             let sleeps = go(move || {
-                for _ in 0..5 {
+                for _ in 0..20 {
                     strands::sleep(Duration::from_millis(2));
                 }
                 bell.ring();
@@ -290,6 +290,143 @@ fn who_receives_without_ever_having_to_wait_gives_others_a_turn() {
             });
             assert!(is_at_home_here, "never at home");
         }
+    });
+}
+
+/// A thread that sends a message whenever one is asked for, a moment later.
+struct Feeder {
+    asked: Arc<AtomicU64>,
+    messages: Receiver<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Feeder {
+    const DONE: u64 = u64::MAX;
+
+    fn new() -> Feeder {
+        let (tx, messages) = bounded(MANY);
+        let asked = Arc::new(AtomicU64::new(0));
+        let thread = std::thread::spawn({
+            let asked = Arc::clone(&asked);
+            move || {
+                let mut sent = 0;
+                loop {
+                    match asked.load(SeqCst) {
+                        Feeder::DONE => return,
+                        all if all == sent => std::hint::spin_loop(),
+                        _ => {
+                            (0..20).for_each(|_| std::hint::spin_loop());
+                            tx.send(()).expect("a receiver");
+                            sent += 1;
+                        }
+                    }
+                }
+            }
+        });
+        Feeder { asked, messages, thread }
+    }
+
+    /// Receives a message that is not yet there, but soon will be.
+    fn receive(&self) {
+        self.asked.fetch_add(1, SeqCst);
+        self.messages.recv().expect("a sender");
+    }
+
+    fn end(self) {
+        self.asked.store(Feeder::DONE, SeqCst);
+        self.thread.join().expect("no panic");
+    }
+}
+
+/// So many messages received, each after staying awake for it, and no turn for somebody who is ready: that is nobody's turn.
+const WITHOUT_A_TURN: usize = 200;
+
+/// Who stays awake at an empty channel for a moment, and finds a message each time, need never wait. Those who are
+/// ready meanwhile have their turn all the same: by the time the next message is received.
+#[test]
+fn who_stays_awake_for_each_message_gives_others_a_turn() {
+    on_processors(TWO, || {
+        // One that roams is at home nowhere.
+        let roams = runtime::metrics().affinity == Affinity::Roaming;
+        let feeder = Arc::new(Feeder::new());
+        // Somebody who is ready already.
+        let with_one_who_is_ready = {
+            let feeder = Arc::clone(&feeder);
+            move || {
+                let done = Arc::new(AtomicBool::new(false));
+                let (one, is_at_home_here) = one_who_is_ready(&done);
+                let others_had_a_turn = (0..WITHOUT_A_TURN).any(|_| {
+                    feeder.receive();
+                    is_set(&done)
+                });
+                one.join().expect("no panic");
+                (is_at_home_here, others_had_a_turn)
+            }
+        };
+        // Somebody who becomes ready while one stays awake: at some time, or by the hand of another thread.
+        let with_one_who_becomes_ready = {
+            let feeder = Arc::clone(&feeder);
+            move |is_woken: bool| {
+                let [done, is_due] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+                let (started, has_started) = bounded(0);
+                let one = go({
+                    let done = Arc::clone(&done);
+                    move || {
+                        started.send(os_thread()).expect("received");
+                        if is_woken {
+                            strands::thread::park();
+                        } else {
+                            strands::sleep(Duration::from_millis(1));
+                        }
+                        set(&done);
+                    }
+                });
+                let is_at_home_here = has_started.recv() == Ok(os_thread());
+                let waker = std::thread::spawn({
+                    let (one, is_due) = (one.thread().clone(), Arc::clone(&is_due));
+                    move || {
+                        std::thread::sleep(Duration::from_millis(2));
+                        if is_woken {
+                            one.unpark();
+                        }
+                        set(&is_due);
+                    }
+                });
+                let mut since = 0;
+                while !is_set(&done) && since < WITHOUT_A_TURN {
+                    feeder.receive();
+                    since += usize::from(is_set(&is_due));
+                }
+                let others_had_a_turn = is_set(&done);
+                waker.join().expect("no panic");
+                one.join().expect("no panic");
+                (is_at_home_here, others_had_a_turn)
+            }
+        };
+        let often = |busy: &dyn Fn() -> (bool, bool)| {
+            let is_at_home_here = (0..50).any(|_| {
+                let (is_at_home_here, others_had_a_turn) = busy();
+                assert!(others_had_a_turn || !is_at_home_here);
+                is_at_home_here || roams
+            });
+            assert!(is_at_home_here, "never at home");
+        };
+        for _ in 0..20 {
+            often(&|| go(with_one_who_is_ready.clone()).join().expect("no panic"));
+            for is_woken in [false, true] {
+                let busy = with_one_who_becomes_ready.clone();
+                often(&move || {
+                    go({
+                        let busy = busy.clone();
+                        move || busy(is_woken)
+                    })
+                    .join()
+                    .expect("no panic")
+                });
+            }
+        }
+        drop((with_one_who_is_ready, with_one_who_becomes_ready));
+        Arc::into_inner(feeder).expect("the goroutines have ended").end();
     });
 }
 
