@@ -91,6 +91,15 @@ fn recurse(bytes: usize) -> usize {
     if bytes <= page.len() { usize::from(page[0]) } else { recurse(bytes - page.len()) + 1 }
 }
 
+/// What the calling thread has used so far.
+fn own_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes a timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// With one processor and with two, side by side: each counts what its own process does, and that is next to nothing.
 fn all(program: Program) {
     std::thread::scope(|s| {
@@ -358,4 +367,33 @@ fn with_a_blocked_thread_a_program_is_almost_idle() {
         return;
     };
     all(program);
+}
+
+/// Who waits for a message on the only CPU leaves that to whoever makes it.
+#[test]
+fn on_one_cpu_nobody_spins_at_a_channel() {
+    const MESSAGES: u32 = 100;
+    const WORK: Duration = Duration::from_millis(2);
+    let Some(program) = stage(|| {
+        for capacity in [0, 1, 128] {
+            let (tx, rx) = bounded(capacity);
+            let producer = std::thread::spawn(move || {
+                for _ in 0..MESSAGES {
+                    let start = own_cpu_time();
+                    while own_cpu_time() - start < WORK {}
+                    tx.send(()).unwrap();
+                }
+            });
+            let start = own_cpu_time();
+            assert_eq!(rx.iter().count(), MESSAGES as usize);
+            let used = own_cpu_time() - start;
+            producer.join().unwrap();
+            println!("capacity {capacity}: {used:?}");
+            // Spinning, it would have as much of the CPU as the producer.
+            assert!(used < WORK * MESSAGES / 10, "{used:?} with capacity {capacity}");
+        }
+    }) else {
+        return;
+    };
+    program.by(["taskset", "-c", "0"]).run().succeeded();
 }
