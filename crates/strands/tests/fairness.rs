@@ -526,17 +526,7 @@ fn those_that_roam_and_are_woken_are_not_put_behind_thousands_that_have_not_star
                 }
             })
         };
-        while !is_set(&holds) {
-            std::hint::spin_loop();
-        }
-        let fresh: Vec<_> = (0..FRESH)
-            .map(|_| {
-                let started = Arc::clone(&started);
-                go(move || started.fetch_add(1, SeqCst))
-            })
-            .collect();
-        set(&all);
-        join_all(fresh);
+        start_while_held(FRESH, &started, &holds, &all);
         waker.join().expect("no panic");
         join_all(waiting).into_iter().max().expect("some")
     }
@@ -554,6 +544,21 @@ fn among_those_that_roam(test: impl FnOnce()) {
         Some(why) => println!("skipped: goroutines cannot roam here: {why}"),
         None => test(),
     }
+}
+
+/// Starts goroutines that count themselves in `started`: all of them, when somebody `holds` the processor, who is then told
+/// that they are there. Waits until they have ended.
+fn start_while_held(count: u64, started: &Arc<AtomicU64>, holds: &AtomicBool, all: &AtomicBool) {
+    while !is_set(holds) {
+        std::hint::spin_loop();
+    }
+    let count_oneself = || {
+        let started = Arc::clone(started);
+        go(move || started.fetch_add(1, SeqCst))
+    };
+    let fresh: Vec<_> = (0..count).map(|_| count_oneself()).collect();
+    set(all);
+    join_all(fresh);
 }
 
 /// Has `most_in_a_row` say for how many of `fresh` somebody waited at most, and fails if that is a third of them.
@@ -606,17 +611,7 @@ fn those_that_roam_and_are_woken_in_a_crowd_do_not_wait_until_thousands_have_sta
                 }
             })
         };
-        while !is_set(&holds) {
-            std::hint::spin_loop();
-        }
-        let fresh: Vec<_> = (0..FRESH)
-            .map(|_| {
-                let started = Arc::clone(&started);
-                go(move || started.fetch_add(1, SeqCst))
-            })
-            .collect();
-        set(&all);
-        join_all(fresh);
+        start_while_held(FRESH, &started, &holds, &all);
         waker.join().expect("no panic");
         join_all(crowd).into_iter().max().expect("some")
     }

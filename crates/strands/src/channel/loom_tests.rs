@@ -147,13 +147,13 @@ fn two_senders_share_one_place_in_the_buffer() {
     two_senders(1);
 }
 
-/// A sender of two messages, and two receivers of one each.
-fn two_receivers(cap: usize) {
+/// A sender of two messages, and two receivers of one each, who receive each in their way.
+fn two_receivers(cap: usize, ways: [fn(&Receiver<Message>) -> Result<Message, RecvError>; 2]) {
     model(3, move |log| {
         let (tx, rx) = channel(Some(cap));
-        let receivers = [(); 2].map(|()| {
+        let receivers = ways.map(|receive| {
             let rx = rx.clone();
-            thread::spawn(move || rx.recv().unwrap().open())
+            thread::spawn(move || receive(&rx).unwrap().open())
         });
         for id in 0..2 {
             assert!(tx.send(log.message(id)).is_ok());
@@ -167,12 +167,12 @@ fn two_receivers(cap: usize) {
 
 #[test]
 fn one_sender_meets_two_receivers() {
-    two_receivers(0);
+    two_receivers(0, [Receiver::recv; 2]);
 }
 
 #[test]
 fn two_receivers_share_one_place_in_the_buffer() {
-    two_receivers(1);
+    two_receivers(1, [Receiver::recv; 2]);
 }
 
 #[test]

@@ -39,23 +39,7 @@ fn a_sender_goes_on_after_its_message_has_been_dealt_with() {
 
 #[test]
 fn one_who_meets_and_one_who_receives_get_a_message_each() {
-    model(3, |log| {
-        let (tx, rx) = channel(Some(0));
-        let receivers = [true, false].map(|meets| {
-            let rx = rx.clone();
-            thread::spawn(move || {
-                let message = if meets { rx.recv_with(|_| ()).map(|met| met.0) } else { rx.recv() };
-                message.unwrap().open()
-            })
-        });
-        for id in 0..2 {
-            assert!(tx.send(log.message(id)).is_ok());
-        }
-        let mut received = joined(receivers);
-        received.sort_unstable();
-        assert_eq!(received, [0, 1]);
-        log.assert_opened(&[0, 1]);
-    });
+    two_receivers(0, [|rx| rx.recv_with(|_| ()).map(|met| met.0), Receiver::recv]);
 }
 
 #[test]
