@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use strands::channel::{
     Receiver, RecvError, Select, SendError, Sender, TryRecvError, TrySendError, bounded, sliding,
@@ -211,6 +211,38 @@ fn an_async_sender_is_ready_after_the_closure_and_may_be_dropped_within() {
             }
             assert_eq!(Arc::strong_count(&message), 1);
         }
+    }
+}
+
+/// One whose wake-up panics, and does not harm whoever meets it, even if that panics, too.
+#[test]
+fn a_waker_that_panics_harms_neither_the_meeting_nor_its_message() {
+    struct Touchy(AtomicUsize);
+    impl Wake for Touchy {
+        fn wake(self: Arc<Touchy>) {
+            self.0.fetch_add(1, SeqCst);
+            resume_unwind(Box::new("a waker's panic"));
+        }
+    }
+    for breaks in [false, true] {
+        let (tx, rx) = bounded(0);
+        let message = Arc::new(());
+        let touchy = Arc::new(Touchy(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&touchy));
+        let mut future = pin!(tx.send_async(Arc::clone(&message)));
+        assert!(Future::poll(future.as_mut(), &mut Context::from_waker(&waker)).is_pending());
+        let met = catch_unwind(AssertUnwindSafe(|| {
+            rx.recv_with(|_| if breaks { broken() } else { Arc::strong_count(&message) })
+        }));
+        assert_eq!(touchy.0.load(SeqCst), 1);
+        match met {
+            Ok(met) => assert_eq!((met.unwrap().1, breaks), (2, false)),
+            Err(payload) => {
+                assert_eq!((payload.downcast_ref(), breaks), (Some(&"broken"), true));
+            }
+        }
+        assert_eq!(Arc::strong_count(&message), 1);
+        assert_eq!(poll(future.as_mut(), &Bell::new()), Poll::Ready(Ok(())));
     }
 }
 
