@@ -165,6 +165,12 @@ impl<T> Core<T> {
         self.state.lock()
     }
 
+    /// Says that who runs here is about to wait, and will not take the lock for a while.
+    fn step_back(&self) {
+        #[cfg(not(loom))]
+        self.state.step_back();
+    }
+
     /// Gives the lock back, after something has changed; and tells those who watch.
     #[inline]
     pub(super) fn release(&self, state: Guard<'_, T>) {

@@ -54,6 +54,8 @@ impl Here {
         debug_assert!(wait::seat_pointer().is_null(), "a thread is one worker's");
         // SAFETY: workers live for good; and who is given one to live as is its only thread until it has left.
         unsafe { wait::take_seat(ptr::from_ref(worker).cast()) };
+        // Roaming goroutines are lent it in each of their turns here.
+        wait::whereabouts();
         Here { worker, _not_send: PhantomData }
     }
 

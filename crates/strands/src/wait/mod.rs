@@ -46,6 +46,8 @@ mod thread;
 
 pub(crate) use biased::{BiasedLock, BiasedLockGuard};
 #[cfg(not(loom))]
+pub(crate) use biased::{Whereabouts, whereabouts};
+#[cfg(not(loom))]
 pub(crate) use holder::stack_pointer;
 pub(crate) use holder::{Followed, Held, Holder};
 pub(crate) use lock::{ShortLock, ShortLockGuard};
@@ -130,10 +132,23 @@ pub(crate) fn set_current(task: *const TaskHeader) {
     TRIES.set(0);
 }
 
-/// Where the thread-locals of this module are that go with a turn, of the thread that asks: what
-/// [`set_current`] sets. For schedulers whose goroutines have thread-locals of their own.
-pub(crate) fn places() -> (*const Cell<*const TaskHeader>, *const Cell<u32>) {
-    (CURRENT.with(std::ptr::from_ref), TRIES.with(std::ptr::from_ref))
+/// Where the thread-locals of this module are that go with a turn, of the thread that asks: what [`set_current`] sets, and
+/// what goes with the thread that a turn is on. For schedulers whose goroutines have thread-locals of their own.
+#[cfg(not(loom))]
+pub(crate) struct Places {
+    pub(crate) current: *const Cell<*const TaskHeader>,
+    pub(crate) tries: *const Cell<u32>,
+    /// What [`whereabouts`] says.
+    pub(crate) whereabouts: *const Cell<&'static Whereabouts>,
+}
+
+#[cfg(not(loom))]
+pub(crate) fn places() -> Places {
+    Places {
+        current: CURRENT.with(std::ptr::from_ref),
+        tries: TRIES.with(std::ptr::from_ref),
+        whereabouts: biased::place_of_whereabouts(),
+    }
 }
 
 /// The goroutine that runs on this thread, if one does.

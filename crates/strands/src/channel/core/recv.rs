@@ -280,6 +280,7 @@ impl<T> Core<T> {
             return Receiving::Empty(state);
         }
         drop(state);
+        self.step_back();
         let enough = self.cap.unwrap_or(ENOUGH).div_ceil(2);
         waiter.linger(|| self.hint.load(Ordering::Relaxed), enough);
         // SAFETY: the caller's promise.

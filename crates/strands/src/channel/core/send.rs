@@ -178,6 +178,7 @@ impl<T> Core<T> {
             return Sending::Full(state);
         }
         drop(state);
+        self.step_back();
         let cap = self.cap.unwrap_or(ANY);
         let room = || match self.hint.load(Ordering::Relaxed) {
             ANY => ANY,

@@ -30,6 +30,7 @@
 use super::super::worker::Worker;
 use super::facts::{FIRST_KEYS, Facts, KEYS, thread_pointer};
 use crate::sys;
+use crate::wait;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
@@ -160,6 +161,9 @@ impl Block {
         // SAFETY: our own variables in the block, which its owner does not use now.
         unsafe {
             self.set_at(facts.worker, ptr::from_ref(worker).expose_provenance());
+            // Whoever calls this runs on the worker's thread.
+            let whereabouts = ptr::from_ref(wait::whereabouts());
+            self.set_at(facts.whereabouts, whereabouts.expose_provenance());
             let tries = self.0.wrapping_add_signed(facts.tries);
             ptr::with_exposed_provenance_mut::<u32>(tries).write(0);
         }

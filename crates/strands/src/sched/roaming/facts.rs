@@ -57,6 +57,7 @@ pub(crate) struct Facts {
     pub(super) worker: isize,
     pub(super) current: isize,
     pub(super) tries: isize,
+    pub(super) whereabouts: isize,
     /// All but glibc's own.
     pub(super) modules: Vec<Module>,
 }
@@ -109,6 +110,7 @@ struct Seen {
     worker: isize,
     current: isize,
     tries: isize,
+    whereabouts: isize,
     errno: isize,
     robust_list: usize,
     modules: Vec<(usize, isize, usize, usize, usize)>,
@@ -149,7 +151,7 @@ fn look(tid: usize, specific: usize) -> Result<Seen, String> {
         return Err("the kernel does not say where the robust list is".into());
     }
     let offset = |at: usize| at.wrapping_sub(tp).cast_signed();
-    let (current, tries) = wait::places();
+    let ours = wait::places();
     // SAFETY: always there.
     let errno = unsafe { libc::__errno_location() };
     let modules = modules(tp);
@@ -165,8 +167,9 @@ fn look(tid: usize, specific: usize) -> Result<Seen, String> {
     }
     Ok(Seen {
         worker: offset(Here::place().addr()),
-        current: offset(current.addr()),
-        tries: offset(tries.addr()),
+        current: offset(ours.current.addr()),
+        tries: offset(ours.tries.addr()),
+        whereabouts: offset(ours.whereabouts.addr()),
         errno: offset(errno.addr()),
         robust_list: head.addr().wrapping_sub(tp),
         modules: modules
@@ -259,7 +262,7 @@ pub(super) fn find() -> Result<Facts, String> {
     }
     let seen = look(tid, specific)?;
     let variables_size = size - record_size;
-    for ours in [seen.worker, seen.current, seen.tries] {
+    for ours in [seen.worker, seen.current, seen.tries, seen.whereabouts] {
         let reach = variables_size.cast_signed();
         if !(-reach..0).contains(&ours) {
             return Err("this library's thread-locals are not in the program's own block".into());
@@ -300,6 +303,7 @@ pub(super) fn find() -> Result<Facts, String> {
         worker: seen.worker,
         current: seen.current,
         tries: seen.tries,
+        whereabouts: seen.whereabouts,
         modules,
     };
     try_it(&facts, seen)?;
