@@ -44,7 +44,7 @@
 //! Where the kernel does not do such a barrier, or not yet, no lock is biased.
 
 use super::patience;
-use crate::primitive::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::primitive::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use crate::primitive::lopsided::{heavy, is_ready, light};
 use std::ptr;
 
@@ -57,12 +57,12 @@ const STREAK: u32 = 1;
 
 /// So many times when others have come before; and at most, when it has had to be taken away.
 #[cfg(not(loom))]
-const AGAIN: (u32, u32) = (256, 1 << 16);
+const AGAIN: (u32, u32) = (256, 1 << 15);
 #[cfg(loom)]
 const AGAIN: (u32, u32) = (1, 1);
 
 /// So many streaks that end too soon make the lock shared for good; each that suffices makes up for half of those before.
-const TOO_MANY: u32 = 64;
+const TOO_MANY: u8 = 64;
 
 /// Of a thread: of which lock it is inside, as its owner.
 #[repr(align(128))]
@@ -81,6 +81,8 @@ const NOWHERE: usize = 0;
 const SHARED: *mut Whereabouts = ptr::without_provenance_mut(2);
 /// Nobody is the owner just now.
 const UNDECIDED: *mut Whereabouts = ptr::without_provenance_mut(4);
+/// What `last` holds before anybody has taken it.
+const NOBODY_YET: u32 = 0;
 /// A bit of `owner`: another has asked for the lock, and waits.
 const WANTED: usize = 1;
 
@@ -91,13 +93,17 @@ pub(super) struct Bias {
     owner: AtomicPtr<Whereabouts>,
     /// 1: another than the owner has it.
     held: AtomicUsize,
-    /// While it is not shared for good: who has taken it last as others do, and how often in a row; how often it takes; how often
-    /// a streak was short. Under `held`.
-    last: AtomicPtr<Whereabouts>,
+    /// While it is not shared for good: who has taken it last as others do (see [`Whereabouts::mark`]), and how often in a row;
+    /// how often it takes; how often it was too seldom. Under `held`.
+    last: AtomicU32,
     streak: AtomicU32,
-    needed: AtomicU32,
-    short: AtomicU32,
+    needed: AtomicU16,
+    short: AtomicU8,
 }
+
+// As large as the locks of ten thousand channels in a row should be.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Bias>() == 32);
 
 /// The word that is to be made 0 (Release) when the lock is given back.
 pub(super) type Taken<'a> = &'a AtomicUsize;
@@ -111,6 +117,12 @@ impl Whereabouts {
     #[inline(always)]
     fn as_owner(&self) -> *mut Whereabouts {
         ptr::from_ref(self).cast_mut()
+    }
+
+    /// By what it is told from others, nearly always: if two had the same, their streaks would be counted as one.
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        (self.as_owner().addr() >> 7) as u32 | 1 << 31
     }
 
     fn as_wanted(&self) -> *mut Whereabouts {
@@ -127,10 +139,10 @@ impl Bias {
         Bias {
             owner: AtomicPtr::new(UNDECIDED),
             held: AtomicUsize::new(0),
-            last: AtomicPtr::new(UNDECIDED),
+            last: AtomicU32::new(NOBODY_YET),
             streak: AtomicU32::new(0),
-            needed: AtomicU32::new(STREAK),
-            short: AtomicU32::new(0),
+            needed: AtomicU16::new(STREAK as u16),
+            short: AtomicU8::new(0),
         }
     }
 
@@ -186,14 +198,22 @@ impl Bias {
         None
     }
 
+    #[inline(always)]
+    fn needed(&self) -> u32 {
+        self.needed.load(Ordering::Relaxed).into()
+    }
+
+    fn set_needed(&self, needed: u32) {
+        debug_assert!(needed <= AGAIN.1);
+        self.needed.store(needed as u16, Ordering::Relaxed);
+    }
+
     /// Counts one more in a row, if it is one more of the same, and not the last that is needed.
     #[inline(always)]
     fn goes_on(&self, me: &Whereabouts) -> bool {
         // Ordering: Relaxed, here and of all that is written under `held`, which we have.
         let streak = self.streak.load(Ordering::Relaxed) + 1;
-        if self.last.load(Ordering::Relaxed) != me.as_owner()
-            || streak >= self.needed.load(Ordering::Relaxed)
-        {
+        if self.last.load(Ordering::Relaxed) != me.mark() || streak >= self.needed() {
             return false;
         }
         self.streak.store(streak, Ordering::Relaxed);
@@ -257,23 +277,23 @@ impl Bias {
         self.streak.store(0, Ordering::Relaxed);
         let short = self.short.load(Ordering::Relaxed);
         match self.last.load(Ordering::Relaxed) {
-            last if last == me.as_owner() => {
+            last if last == me.mark() => {
                 if may_own && is_ready() {
                     self.owner.store(me.as_owner(), Ordering::Relaxed);
                     self.short.store(short / 2, Ordering::Relaxed);
                 }
                 return;
             }
-            UNDECIDED => {}
+            NOBODY_YET => {}
             _ if short == TOO_MANY => self.owner.store(SHARED, Ordering::Relaxed),
             _ => {
                 self.short.store(short + 1, Ordering::Relaxed);
-                if self.needed.load(Ordering::Relaxed) == STREAK {
-                    self.needed.store(AGAIN.0, Ordering::Relaxed);
+                if self.needed() == STREAK {
+                    self.set_needed(AGAIN.0);
                 }
             }
         }
-        self.last.store(me.as_owner(), Ordering::Relaxed);
+        self.last.store(me.mark(), Ordering::Relaxed);
     }
 
     /// Has the bias given back, or takes it away.
@@ -296,12 +316,11 @@ impl Bias {
                 .owner
                 .compare_exchange(wanted(owner), UNDECIDED, Ordering::Acquire, Ordering::Acquire)
                 .is_err();
-        let needed = match self.needed.load(Ordering::Relaxed) {
+        self.set_needed(match self.needed() {
             STREAK => AGAIN.0,
             needed if handed_over => AGAIN.0.max(needed / 2),
             needed => AGAIN.1.min(needed * 4),
-        };
-        self.needed.store(needed, Ordering::Relaxed);
+        });
         if !handed_over {
             heavy();
             // Ordering: its Acquire pairs with the Release of the former owner: what it has done inside is seen.
@@ -309,7 +328,7 @@ impl Bias {
                 patience::until(is_out);
             }
         }
-        self.last.store(me.as_owner(), Ordering::Relaxed);
+        self.last.store(me.mark(), Ordering::Relaxed);
         self.streak.store(0, Ordering::Relaxed);
     }
 }
@@ -498,10 +517,6 @@ mod tests {
             bias.turns(me, STREAK + 1);
             assert!(bias.turn(me));
             bias
-        }
-
-        fn needed(&self) -> u32 {
-            self.needed.load(Ordering::Relaxed)
         }
     }
 
