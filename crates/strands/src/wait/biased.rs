@@ -44,7 +44,7 @@
 //! Where the kernel does not do such a barrier, or not yet, no lock is biased.
 
 use super::patience;
-use crate::primitive::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use crate::primitive::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::primitive::lopsided::{heavy, is_ready, light};
 use std::ptr;
 
@@ -57,12 +57,12 @@ const STREAK: u32 = 1;
 
 /// So many times when others have come before; and at most, when it has had to be taken away.
 #[cfg(not(loom))]
-const AGAIN: (u32, u32) = (256, 1 << 15);
+const AGAIN: (u32, u32) = (256, 1 << 16);
 #[cfg(loom)]
 const AGAIN: (u32, u32) = (1, 1);
 
 /// So many streaks that end too soon make the lock shared for good; each that suffices makes up for half of those before.
-const TOO_MANY: u8 = 64;
+const TOO_MANY: u32 = 64;
 
 /// Of a thread: of which lock it is inside, as its owner.
 #[repr(align(128))]
@@ -97,8 +97,8 @@ pub(super) struct Bias {
     /// how often it takes; how often it was too seldom. Under `held`.
     last: AtomicU32,
     streak: AtomicU32,
-    needed: AtomicU16,
-    short: AtomicU8,
+    needed: AtomicU32,
+    short: AtomicU32,
 }
 
 // As large as the locks of ten thousand channels in a row should be.
@@ -141,8 +141,8 @@ impl Bias {
             held: AtomicUsize::new(0),
             last: AtomicU32::new(NOBODY_YET),
             streak: AtomicU32::new(0),
-            needed: AtomicU16::new(STREAK as u16),
-            short: AtomicU8::new(0),
+            needed: AtomicU32::new(STREAK),
+            short: AtomicU32::new(0),
         }
     }
 
@@ -198,22 +198,14 @@ impl Bias {
         None
     }
 
-    #[inline(always)]
-    fn needed(&self) -> u32 {
-        self.needed.load(Ordering::Relaxed).into()
-    }
-
-    fn set_needed(&self, needed: u32) {
-        debug_assert!(needed <= AGAIN.1);
-        self.needed.store(needed as u16, Ordering::Relaxed);
-    }
-
     /// Counts one more in a row, if it is one more of the same, and not the last that is needed.
     #[inline(always)]
     fn goes_on(&self, me: &Whereabouts) -> bool {
         // Ordering: Relaxed, here and of all that is written under `held`, which we have.
         let streak = self.streak.load(Ordering::Relaxed) + 1;
-        if self.last.load(Ordering::Relaxed) != me.mark() || streak >= self.needed() {
+        if self.last.load(Ordering::Relaxed) != me.mark()
+            || streak >= self.needed.load(Ordering::Relaxed)
+        {
             return false;
         }
         self.streak.store(streak, Ordering::Relaxed);
@@ -288,8 +280,8 @@ impl Bias {
             _ if short == TOO_MANY => self.owner.store(SHARED, Ordering::Relaxed),
             _ => {
                 self.short.store(short + 1, Ordering::Relaxed);
-                if self.needed() == STREAK {
-                    self.set_needed(AGAIN.0);
+                if self.needed.load(Ordering::Relaxed) == STREAK {
+                    self.needed.store(AGAIN.0, Ordering::Relaxed);
                 }
             }
         }
@@ -316,11 +308,12 @@ impl Bias {
                 .owner
                 .compare_exchange(wanted(owner), UNDECIDED, Ordering::Acquire, Ordering::Acquire)
                 .is_err();
-        self.set_needed(match self.needed() {
+        let needed = match self.needed.load(Ordering::Relaxed) {
             STREAK => AGAIN.0,
             needed if handed_over => AGAIN.0.max(needed / 2),
             needed => AGAIN.1.min(needed * 4),
-        });
+        };
+        self.needed.store(needed, Ordering::Relaxed);
         if !handed_over {
             heavy();
             // Ordering: its Acquire pairs with the Release of the former owner: what it has done inside is seen.
@@ -503,6 +496,10 @@ mod tests {
             let taken = self.quick(me).unwrap_or_else(|| self.lock(me, true));
             taken.store(0, Ordering::Release);
             ptr::eq(taken, &me.inside)
+        }
+
+        fn needed(&self) -> u32 {
+            self.needed.load(Ordering::Relaxed)
         }
 
         /// So many turns by one that is not the owner.
