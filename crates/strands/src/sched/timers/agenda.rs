@@ -21,6 +21,7 @@
 //! of all.
 
 use super::heap::Heap;
+use crate::sys::cache::prefetch;
 
 /// The room is opened when the heap has so many; and with room for no more than these, an empty agenda keeps it.
 const SMALL: usize = 1024;
@@ -55,13 +56,20 @@ impl Place {
     }
 }
 
+/// What there is of an id. The two are side by side, since whoever takes a value out has just had to do with its place:
+/// apart, each value that comes due would be a miss of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Record<T> {
+    pub(super) place: Place,
+    value: T,
+}
+
 /// Values by deadline.
 pub(super) struct Agenda<T> {
     heap: Heap,
     room: Option<Room>,
     /// By id.
-    places: Vec<Place>,
-    values: Vec<T>,
+    records: Vec<Record<T>>,
     free: u32,
 }
 
@@ -76,7 +84,7 @@ struct Room {
 
 impl<T: Copy> Agenda<T> {
     pub(super) const fn new() -> Agenda<T> {
-        Agenda { heap: Heap::new(), room: None, places: Vec::new(), values: Vec::new(), free: END }
+        Agenda { heap: Heap::new(), room: None, records: Vec::new(), free: END }
     }
 
     /// The earliest deadline.
@@ -88,25 +96,25 @@ impl<T: Copy> Agenda<T> {
     /// Puts a value in. The id names it until it is taken out.
     pub(super) fn push(&mut self, deadline: u64, value: T) -> u32 {
         let id = if self.free == END {
-            let id = u32::try_from(self.values.len()).ok().filter(|id| *id < END);
+            let id = u32::try_from(self.records.len()).ok().filter(|id| *id < END);
             let id = id.expect("fewer than four thousand million timers");
-            self.places.push(Place::in_heap(0));
-            self.values.push(value);
+            self.records.push(Record { place: Place::in_heap(0), value });
             id
         } else {
             let id = self.free;
-            self.free = self.places[id as usize].at;
-            self.values[id as usize] = value;
+            let record = &mut self.records[id as usize];
+            self.free = record.place.at;
+            record.value = value;
             id
         };
         let item = Item { deadline, id };
         if let Some(room) = &mut self.room
             && room.has_drawer_for(deadline, &self.heap)
         {
-            self.places[id as usize] = room.put(item);
+            self.records[id as usize].place = room.put(item);
             return id;
         }
-        self.heap.push(item, &mut self.places);
+        self.heap.push(item, &mut self.records);
         if self.room.is_none() && self.heap.len() >= SMALL {
             self.open_room();
         }
@@ -117,15 +125,15 @@ impl<T: Copy> Agenda<T> {
     pub(super) fn pop_due(&mut self, now: u64) -> Option<T> {
         let first = self.heap.first().filter(|first| first.deadline <= now)?;
         self.take_from_heap(0, first.id);
-        Some(self.values[first.id as usize])
+        Some(self.records[first.id as usize].value)
     }
 
     /// Takes out what `id` names. It must be in.
     pub(super) fn remove(&mut self, id: u32) {
-        let place = self.places[id as usize];
+        let place = self.records[id as usize].place;
         match &mut self.room {
             Some(room) if place.drawer != Place::HEAP => {
-                room.take(place, &mut self.places);
+                room.take(place, &mut self.records);
                 self.give_back(id);
             }
             _ => self.take_from_heap(place.at as usize, id),
@@ -136,7 +144,7 @@ impl<T: Copy> Agenda<T> {
     pub(super) fn count_due(&mut self, time: u64, limit: usize) -> usize {
         if let Some(room) = &mut self.room {
             while room.count > 0 && room.horizon <= time {
-                room.empty_next(&mut self.heap, &mut self.places);
+                room.empty_next(&mut self.heap, &mut self.records);
             }
         }
         self.heap.count_due(time, limit)
@@ -144,7 +152,7 @@ impl<T: Copy> Agenda<T> {
 
     /// The memory of an agenda that was large and is empty: to be dropped where no lock is held.
     pub(super) fn remains(&mut self) -> Option<Agenda<T>> {
-        (self.heap.len() == 0 && self.values.len() > SMALL)
+        (self.heap.len() == 0 && self.records.len() > SMALL)
             .then(|| std::mem::replace(self, Agenda::new()))
     }
 
@@ -154,17 +162,17 @@ impl<T: Copy> Agenda<T> {
     }
 
     fn take_from_heap(&mut self, at: usize, id: u32) {
-        self.heap.take(at, &mut self.places);
+        self.heap.take(at, &mut self.records);
         self.give_back(id);
         if let Some(room) = &mut self.room {
             while room.count > 0 && !room.is_behind(&self.heap) {
-                room.empty_next(&mut self.heap, &mut self.places);
+                room.empty_next(&mut self.heap, &mut self.records);
             }
         }
     }
 
     fn give_back(&mut self, id: u32) {
-        self.places[id as usize] = Place::in_heap(self.free as usize);
+        self.records[id as usize].place = Place::in_heap(self.free as usize);
         self.free = id;
     }
 }
@@ -203,17 +211,17 @@ impl Room {
         Place { drawer: number as u32, at: drawer.len() as u32 - 1 }
     }
 
-    fn take(&mut self, place: Place, places: &mut [Place]) {
+    fn take<T>(&mut self, place: Place, records: &mut [Record<T>]) {
         let drawer = &mut self.drawers[place.drawer as usize];
         drawer.swap_remove(place.at as usize);
         if let Some(moved) = drawer.get(place.at as usize) {
-            places[moved.id as usize] = place;
+            records[moved.id as usize].place = place;
         }
         self.count -= 1;
     }
 
     /// Moves the horizon behind the next drawer that has something, which goes into the heap. There must be one.
-    fn empty_next(&mut self, heap: &mut Heap, places: &mut [Place]) {
+    fn empty_next<T>(&mut self, heap: &mut Heap, records: &mut [Record<T>]) {
         loop {
             let drawer = &mut self.drawers[Room::drawer_of(self.horizon)];
             self.horizon = self.horizon.saturating_add(1 << WIDTH);
@@ -221,7 +229,11 @@ impl Room {
                 continue;
             }
             self.count -= drawer.len();
-            drawer.drain(..).for_each(|item| heap.push(item, places));
+            // They have been left alone since they were put in: all misses side by side.
+            drawer
+                .iter()
+                .for_each(|item| prefetch((&raw const records[item.id as usize]).addr(), 1));
+            drawer.drain(..).for_each(|item| heap.push(item, records));
             if drawer.capacity() > KEPT {
                 *drawer = Vec::new();
             }
@@ -239,13 +251,13 @@ mod tests {
     impl<T: Copy> Agenda<T> {
         /// Panics if anything is not where it should be.
         fn check(&self) {
-            self.heap.check(&self.places);
+            self.heap.check(&self.records);
             let Some(room) = &self.room else { return };
             let mut count = 0;
             for (number, drawer) in room.drawers.iter().enumerate() {
                 for (at, item) in drawer.iter().enumerate() {
                     let place = Place { drawer: number as u32, at: at as u32 };
-                    assert_eq!(self.places[item.id as usize], place);
+                    assert_eq!(self.records[item.id as usize].place, place);
                     assert!(item.deadline >= room.horizon);
                     assert!((item.deadline - room.horizon) >> WIDTH < DRAWERS as u64);
                     assert_eq!(Room::drawer_of(item.deadline), number);
@@ -357,8 +369,8 @@ mod tests {
         let ids: Vec<u32> = (0..2 * SMALL as u64).map(|at| agenda.push(at << WIDTH, at)).collect();
         assert!(agenda.remains().is_none(), "it is not empty");
         ids.into_iter().for_each(|id| agenda.remove(id));
-        assert_eq!(agenda.remains().map(|remains| remains.values.len()), Some(2 * SMALL));
-        assert_eq!(agenda.values.capacity(), 0);
+        assert_eq!(agenda.remains().map(|remains| remains.records.len()), Some(2 * SMALL));
+        assert_eq!(agenda.records.capacity(), 0);
         assert!(agenda.room.is_none());
         agenda.push(1, 1);
         assert_eq!(agenda.pop_due(1), Some(1));

@@ -1,17 +1,17 @@
 //! A heap of deadlines that says of each item where it is, so that any one can be taken out again.
 //!
 //! ```text
-//!   items   (deadline, id) as a heap of fours: 0 │ 1 2 3 4 │ 5 … 8 │ 9 … 12 │ …
-//!   places  by id: where its item is; the agenda's, which gives out the ids
+//!   items    (deadline, id) as a heap of fours: 0 │ 1 2 3 4 │ 5 … 8 │ 9 … 12 │ …
+//!   records  by id: where its item is, and its value; the agenda's, which gives out the ids
 //! ```
 //!
-//! Items change places all the time, their ids never. What has to be told of a change is an entry of `places`:
-//! eight bytes each, side by side. (Rejected: each value knows the place of its item. The values lie in their
+//! Items change places all the time, their ids never. What has to be told of a change is a record: a few words
+//! each, side by side. (Rejected: each value knows the place of its item. The values lie in their
 //! goroutines' stacks, a page each: sixteen misses of cache and TLB for each that is taken out of 50,000.)
 //!
 //! Fours and not twos: half the levels, and four children are in one or two cache lines.
 
-use super::agenda::{Item, Place};
+use super::agenda::{Item, Place, Record};
 
 /// Children of an item.
 const ARITY: usize = 4;
@@ -37,17 +37,17 @@ impl Heap {
         self.items.first().copied()
     }
 
-    pub(super) fn push(&mut self, item: Item, places: &mut [Place]) {
+    pub(super) fn push<T>(&mut self, item: Item, records: &mut [Record<T>]) {
         self.items.push(item);
-        self.rise(self.items.len() - 1, places);
+        self.rise(self.items.len() - 1, records);
     }
 
     /// Takes out what is at this place.
-    pub(super) fn take(&mut self, place: usize, places: &mut [Place]) {
+    pub(super) fn take<T>(&mut self, place: usize, records: &mut [Record<T>]) {
         self.items.swap_remove(place);
         if place < self.items.len() {
-            self.sink(place, places);
-            self.rise(place, places);
+            self.sink(place, records);
+            self.rise(place, records);
         }
     }
 
@@ -67,27 +67,27 @@ impl Heap {
     }
 
     #[inline]
-    fn put(&mut self, at: usize, item: Item, places: &mut [Place]) {
+    fn put<T>(&mut self, at: usize, item: Item, records: &mut [Record<T>]) {
         self.items[at] = item;
-        places[item.id as usize] = Place::in_heap(at);
+        records[item.id as usize].place = Place::in_heap(at);
     }
 
     /// Moves an item up to where it belongs.
-    fn rise(&mut self, mut at: usize, places: &mut [Place]) {
+    fn rise<T>(&mut self, mut at: usize, records: &mut [Record<T>]) {
         let item = self.items[at];
         while at > 0 {
             let parent = (at - 1) / ARITY;
             if self.items[parent].deadline <= item.deadline {
                 break;
             }
-            self.put(at, self.items[parent], places);
+            self.put(at, self.items[parent], records);
             at = parent;
         }
-        self.put(at, item, places);
+        self.put(at, item, records);
     }
 
     /// Moves an item down to where it belongs.
-    fn sink(&mut self, mut at: usize, places: &mut [Place]) {
+    fn sink<T>(&mut self, mut at: usize, records: &mut [Record<T>]) {
         let item = self.items[at];
         loop {
             let first = ARITY * at + 1;
@@ -98,17 +98,17 @@ impl Heap {
             if item.deadline <= self.items[least].deadline {
                 break;
             }
-            self.put(at, self.items[least], places);
+            self.put(at, self.items[least], records);
             at = least;
         }
-        self.put(at, item, places);
+        self.put(at, item, records);
     }
 
-    /// Panics if an item is before its parent, or not where `places` says.
+    /// Panics if an item is before its parent, or not where `records` says.
     #[cfg(test)]
-    pub(super) fn check(&self, places: &[Place]) {
+    pub(super) fn check<T>(&self, records: &[Record<T>]) {
         for (at, item) in self.items.iter().enumerate() {
-            assert_eq!(places[item.id as usize], Place::in_heap(at));
+            assert_eq!(records[item.id as usize].place, Place::in_heap(at));
             assert!(at == 0 || self.items[(at - 1) / ARITY].deadline <= item.deadline);
         }
     }
