@@ -70,6 +70,13 @@ impl Entry {
 #[derive(Clone, Copy)]
 struct EntryPtr(*const Entry);
 
+impl agenda::Value for EntryPtr {
+    #[inline]
+    fn prefetch(self) {
+        prefetch(self.0.addr(), 1);
+    }
+}
+
 // SAFETY: entries are reached under the agenda's lock only.
 unsafe impl Send for EntryPtr {}
 

@@ -3,7 +3,7 @@
 //! ```text
 //!                     horizon                               a second later
 //!   ──────────────────────┼──────┬──────┬──────┬─ … ─┬──────┼──────────────────────► deadlines
-//!          heap           │  drawers of 4 ms, unsorted      │          heap
+//!          heap           │  drawers of 1 ms, unsorted      │          heap
 //!                         └──────┴──────┴──────┴─ … ─┴──────┘
 //! ```
 //!
@@ -12,6 +12,9 @@
 //! the horizon is put into the drawer of its time, in one step, and is taken out of there in one step too. When all before
 //! the horizon are gone, it moves to the end of the next drawer, the items of which go into the heap: that
 //! is a small one then.
+//!
+//! That is also the moment to have the processor fetch what lies behind the values: all of a drawer together, and soon
+//! before they are due. With drawers of 4 ms it would be a pause that the latest of all timers would show.
 //!
 //! What is due later than all drawers goes into the heap at once. (Rejected: a wheel of several levels. Each of its higher
 //! drawers, with the timers of seventeen seconds, is sorted into the lower ones all at once: ten milliseconds for a
@@ -26,11 +29,13 @@ use crate::sys::cache::prefetch;
 /// The room is opened when the heap has so many; and with room for no more than these, an empty agenda keeps it.
 const SMALL: usize = 1024;
 /// How many drawers there are.
-const DRAWERS: usize = 256;
+const DRAWERS: usize = 1024;
 /// The binary logarithm of the nanoseconds of one.
-const WIDTH: u32 = 22;
+const WIDTH: u32 = 20;
 /// An empty drawer keeps room for so many.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
+/// Of a fuller drawer than this the rest is not fetched beforehand: it would drive out what was.
+const FETCHED: usize = 1024;
 /// No id, at the end of the list of free ones.
 const END: u32 = u32::MAX;
 
@@ -64,6 +69,12 @@ pub(super) struct Record<T> {
     value: T,
 }
 
+/// What an agenda holds.
+pub(super) trait Value: Copy {
+    /// It will soon be taken out: has the processor fetch what lies behind it.
+    fn prefetch(self);
+}
+
 /// Values by deadline.
 pub(super) struct Agenda<T> {
     heap: Heap,
@@ -82,7 +93,7 @@ struct Room {
     horizon: u64,
 }
 
-impl<T: Copy> Agenda<T> {
+impl<T: Value> Agenda<T> {
     pub(super) const fn new() -> Agenda<T> {
         Agenda { heap: Heap::new(), room: None, records: Vec::new(), free: END }
     }
@@ -221,7 +232,7 @@ impl Room {
     }
 
     /// Moves the horizon behind the next drawer that has something, which goes into the heap. There must be one.
-    fn empty_next<T>(&mut self, heap: &mut Heap, records: &mut [Record<T>]) {
+    fn empty_next<T: Value>(&mut self, heap: &mut Heap, records: &mut [Record<T>]) {
         loop {
             let drawer = &mut self.drawers[Room::drawer_of(self.horizon)];
             self.horizon = self.horizon.saturating_add(1 << WIDTH);
@@ -233,6 +244,7 @@ impl Room {
             drawer
                 .iter()
                 .for_each(|item| prefetch((&raw const records[item.id as usize]).addr(), 1));
+            drawer.iter().take(FETCHED).for_each(|item| records[item.id as usize].value.prefetch());
             drawer.drain(..).for_each(|item| heap.push(item, records));
             if drawer.capacity() > KEPT {
                 *drawer = Vec::new();
@@ -248,7 +260,15 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    impl<T: Copy> Agenda<T> {
+    impl Value for u64 {
+        fn prefetch(self) {}
+    }
+
+    impl Value for (u64, u64) {
+        fn prefetch(self) {}
+    }
+
+    impl<T: Value> Agenda<T> {
         /// Panics if anything is not where it should be.
         fn check(&self) {
             self.heap.check(&self.records);
