@@ -185,7 +185,12 @@ impl Timers {
     }
 
     fn publish(&self, agenda: &Agenda<EntryPtr>) {
-        self.next.store(agenda.first().unwrap_or(NEVER), Ordering::SeqCst);
+        let first = agenda.first().unwrap_or(NEVER);
+        // Ordering: it is written under the lock only. Mostly it is the same, and then there is no need to wait for what
+        // has just been put in.
+        if self.next.load(Ordering::Relaxed) != first {
+            self.next.store(first, Ordering::SeqCst);
+        }
     }
 }
 
