@@ -7,7 +7,9 @@
 //!
 //! It goes slowly, a hundredth of a processor at most, since nobody waits for it; and it stops when nothing
 //! has run since it last found nothing, so that an idle program is idle. Where the whole process holds little more than
-//! a page for each stack, there is nothing to be had, and nothing is looked at: a slot of 8 MiB takes a microsecond.
+//! a page for each stack, there is nothing to be had, and nothing is looked at: a slot of 8 MiB takes a microsecond. Little
+//! is 16 MiB, and a page for every eight stacks: of what the program has on its heap there is more, the more goroutines
+//! it has.
 
 use super::runtime::Runtime;
 use super::started;
@@ -31,6 +33,8 @@ const ROUNDS: u32 = 4;
 
 /// Memory, beside a page for each stack, of which it is not worth while to look for what could be given back.
 const LITTLE: usize = 16 << 20;
+/// Nor is it where so many stacks have to be looked at for each page that there could be.
+const LOOKS_A_PAGE: usize = 8;
 
 pub(super) struct Trimmer {
     runtime: &'static Runtime,
@@ -77,8 +81,8 @@ impl Trimmer {
 
     /// Whether stacks can hold much that they do not need.
     fn is_worth_while(&self) -> bool {
-        let stacks = self.runtime.stacks.carved();
-        mem::held().is_none_or(|held| held > stacks * mem::page_size() + LITTLE)
+        let least = self.runtime.stacks.carved() * mem::page_size();
+        mem::held().is_none_or(|held| held > least + least / LOOKS_A_PAGE + LITTLE)
     }
 
     /// Does a little, if it is time to.
