@@ -12,9 +12,10 @@
 //! # How late
 //!
 //! Deadlines are kept to the nanosecond, and nothing fires early. A sleep of a worker until the next one
-//! costs some ten microseconds of processor time, so where they stand close, one wake-up serves several: if
-//! [`CROWD`] of them come due within [`SLACK`], they are fired together at the end of it. A timer that
-//! stands alone is not put off.
+//! costs ten microseconds of processor time, in a virtual machine up to twenty-five, so where they stand close, one
+//! wake-up serves several: if [`CROWD`] of them come due within [`SLACK`], they are fired together at the end of it.
+//! A timer that stands alone is not put off. The slack is such that half of those that are put off are late by less than
+//! 150 µs, with what a wake-up and those before them take.
 //!
 //! **Invariant:** an entry is reached through the agenda only, and under the agenda's lock; once `remove` has
 //! returned, nobody will touch it. Nor will anybody once the waiter has been *finished*, for a firing
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Timers that stand close are put off by up to this, in nanoseconds: see "How late".
-const SLACK: u64 = 200_000;
+const SLACK: u64 = 225_000;
 /// So many within [`SLACK`] stand close.
 const CROWD: usize = 4;
 /// At most this many are fired before their wake-ups are delivered.

@@ -22,7 +22,7 @@
 //!
 //! Nothing ends early, and nothing is rounded to milliseconds (tokio's timers are). A timer that stands alone
 //! is late by what the kernel takes to wake a thread: some tens of microseconds on an idle machine. Where
-//! several come due within 200 µs of each other, one wake-up may serve them all, at the end of that
+//! several come due within 225 µs of each other, one wake-up may serve them all, at the end of that
 //! time. A goroutine's timer also waits for whoever occupies the thread on which the goroutine is at home.
 //!
 //! A million timers may be pending. One that is no longer wanted (its future was dropped, what it limited was
