@@ -12,6 +12,8 @@ pub(crate) mod futex;
 pub(crate) mod mappings;
 pub(crate) mod mem;
 pub(crate) mod membarrier;
+#[cfg(all(loom, test))]
+mod model_stacks;
 pub(crate) mod notify;
 pub(crate) mod pipe;
 pub(crate) mod probe;
