@@ -180,7 +180,9 @@ fn advice_can_be_silenced() {
         assert_eq!(runtime::metrics().goroutines_apart, 1);
     };
     let silent = |outcome: Outcome| assert_eq!(outcome.succeeded().stderr, "");
-    if let Some(program) = stage(body) {
+    let Some(program) = stage(body) else { return };
+    for affinity in ["home", "roaming"] {
+        let program = program.clone().env("STRANDS_AFFINITY", affinity);
         silent(program.clone().parameter("by the program").run());
         silent(program.parameter("from outside").env("STRANDS_DEBUG", "advice=off").run());
     }
