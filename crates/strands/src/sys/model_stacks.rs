@@ -1,7 +1,7 @@
 //! Under loom, in the binary of the models: stacks that are kept for the next execution.
 //!
-//! loom runs every thread of every execution on a stack that is mapped for it and unmapped after it. A model has up to
-//! half a million executions, and they are short: mapping, the faults of the first touch, and unmapping, which tells all CPUs
+//! loom runs every thread of every execution on a stack that is mapped for it and unmapped after it. A model has many
+//! thousands of executions, and they are short: mapping, the faults of the first touch, and unmapping, which tells all CPUs
 //! that run the process, took more than half of the time, and two models at once waited for each other in the kernel.
 //! The crate that makes the stacks has no place to say where they come from. So this binary has its own `mmap` and
 //! `munmap`, which the linker prefers to libc's: a stack that is unmapped stays mapped, and the next one of its size is
