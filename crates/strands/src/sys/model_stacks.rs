@@ -98,18 +98,24 @@ unsafe extern "C" fn munmap(at: *mut c_void, length: usize) -> c_int {
 #[test]
 fn a_stack_that_is_unmapped_is_the_next_one_of_its_size() {
     let map = |length| {
-        let (protection, flags) =
-            (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping where the kernel likes it.
-        unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) }
+        let at = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at.cast::<u8>()
     };
     // SAFETY: such a mapping, which nobody uses.
-    let unmap = |at, length| assert_eq!(unsafe { libc::munmap(at, length) }, 0);
+    let unmap = |at: *mut u8, length| assert_eq!(unsafe { libc::munmap(at.cast(), length) }, 0);
+    // SAFETY: as before, and it is mapped.
+    let (write, read) = (|at: *mut u8| unsafe { at.write(7) }, |at: *mut u8| unsafe { at.read() });
     let (first, second, larger) = (map(4096), map(4096), map(8192));
-    assert!(first != second && ![first, second, larger].contains(&libc::MAP_FAILED));
+    assert!(first != second);
+    [first, larger].into_iter().for_each(write);
     unmap(first, 4096);
     unmap(larger, 8192);
-    assert_eq!(map(4096), first);
-    assert!(![first, second, larger].contains(&map(4096)));
-    assert_eq!(map(8192), larger);
+    // Not a new one at the same place, which would be empty.
+    assert_eq!((map(4096), read(first)), (first, 7));
+    assert_eq!((map(8192), read(larger)), (larger, 7));
+    assert_eq!(read(map(4096)), 0);
 }
