@@ -405,3 +405,37 @@ fn messages_without_a_size_are_neither_lost_nor_doubled() {
         assert!(count == 1000 || !shape.keeps_all() && count < 1000, "{shape:?}: {count}");
     }
 }
+
+/// A channel is used by one party many times in a row, and then by others: more often than it takes for whatever a channel
+/// keeps for its habitual user, or less often, by parties that come and go. Once by each kind alone, too.
+#[test]
+fn parties_that_come_and_go_after_long_streaks_and_short_ones_lose_nothing() {
+    const STREAKS: [usize; 5] = [1, 50, 700, 3000, 9000];
+    const ROUNDS: usize = 10;
+    process::on_processors(&[1, 2], || {
+        for kinds in [KINDS, [KINDS[0]; 2], [KINDS[1]; 2]] {
+            let (tx, rx) = unbounded();
+            let seen = Arc::new(AtomicUsize::new(0));
+            let mut sent = 0;
+            for _ in 0..ROUNDS {
+                let parties: Vec<_> = STREAKS
+                    .iter()
+                    .zip(kinds.iter().cycle())
+                    .map(|(&streak, &kind)| {
+                        let (tx, rx, seen, first) = (tx.clone(), rx.clone(), seen.clone(), sent);
+                        sent += streak;
+                        start(kind, move || {
+                            (first..first + streak).for_each(|n| tx.send(n).unwrap());
+                            let some = rx.try_iter().take(streak / 2 + 1);
+                            some.for_each(|n| _ = seen.fetch_add(n + 1, SeqCst));
+                        })
+                    })
+                    .collect();
+                parties.into_iter().for_each(Handle::join);
+            }
+            drop(tx);
+            rx.iter().for_each(|n| _ = seen.fetch_add(n + 1, SeqCst));
+            assert_eq!(seen.load(SeqCst), sent * (sent + 1) / 2);
+        }
+    });
+}
