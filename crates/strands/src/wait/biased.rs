@@ -221,7 +221,7 @@ impl Bias {
         }
         self.hand_over(me);
         if !self.take() {
-            patience::until(|| self.take());
+            patience::until_ones_turn(|| self.take());
         }
         // Ordering: Acquire, as in `quick`.
         match self.owner.load(Ordering::Acquire) {
