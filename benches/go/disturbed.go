@@ -110,6 +110,8 @@ func idleCPU(size sizes) {
 	spawnJoin(size)
 	pingPong(size)
 	yields(1_000, size)
+	// The kernel books what a thread has used when it stops running, or at a tick, of 4 ms.
+	time.Sleep(10 * time.Millisecond)
 	cpu := cpuTime()
 	time.Sleep(size.idle)
 	metric("cpu", "µs", float64((cpuTime()-cpu).Nanoseconds())/1e3)

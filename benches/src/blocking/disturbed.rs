@@ -103,6 +103,8 @@ pub(super) fn idle_cpu<R: Runtime, C: Channels>(sizes: &Sizes) -> Vec<Metric> {
         channels::ping_pong::<R, C>(&work);
         tasks::yields::<R>(1_000, &work);
     });
+    // The kernel books what a thread has used when it stops running, or at a tick, of 4 ms.
+    std::thread::sleep(Duration::from_millis(10));
     let cpu = cpu_time();
     std::thread::sleep(sizes.idle);
     let used = (cpu_time() - cpu).as_secs_f64();

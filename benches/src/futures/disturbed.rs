@@ -98,6 +98,8 @@ pub(super) fn idle_cpu<R: Runtime, C: Channels>(sizes: &Sizes) -> Vec<Metric> {
     R::root(tasks::spawn_join::<R>(sizes.clone()));
     R::root(channels::ping_pong::<R, C>(sizes.clone()));
     R::root(tasks::yields::<R>(1_000, sizes.clone()));
+    // The kernel books what a thread has used when it stops running, or at a tick, of 4 ms.
+    std::thread::sleep(Duration::from_millis(10));
     let cpu = cpu_time();
     std::thread::sleep(sizes.idle);
     let used = (cpu_time() - cpu).as_secs_f64();
