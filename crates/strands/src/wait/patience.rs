@@ -7,9 +7,10 @@
 //! 200, on one and the same virtual machine, as its host moves it about). We time our looks therefore, each of which
 //! fetches the line of the lock, and pause longer when it is far: a worker eight times as long, which may have both ends of a
 //! channel to run, and a plain thread, which has but one and comes to the end of the buffer soon, four times. For four producers
-//! and four consumers on two processors that are far from each other, a message went from 22 ns to 18; and to less than
-//! half since a lock that is taken many times in a row is biased (`biased`). Who finds such a lock's owner inside leaves it
-//! alone for as long before it asks for it.
+//! and four consumers on two processors that are far from each other, a message went from 22 ns to 18; and to 10
+//! since a lock that is taken many times in a row is biased (`biased`). Who finds such a lock's owner inside leaves it
+//! alone for a while before it asks for it; and a worker pauses longer before such a lock even where it is near, as long streaks
+//! are what has it biased.
 //!
 //! Who has looked for some thirty microseconds without success does not wait for a section: the kernel must have taken
 //! the holder off its processor in the middle of it. We give way, and then sleep for a little longer each time. That is rare,
