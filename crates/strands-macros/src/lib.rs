@@ -92,8 +92,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Runs a test as a goroutine.
 ///
 /// It marks the function as a `#[test]` too. The function takes no arguments and may return
-/// whatever a test may return. Other attributes (`#[should_panic]`, `#[ignore]`, `#[cfg]`)
-/// mean what they mean on any test.
+/// whatever a test may return. Other attributes, such as `#[should_panic]` and `#[cfg]`, mean what they mean on any test.
 ///
 /// # What is printed
 ///

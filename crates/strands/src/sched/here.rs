@@ -96,3 +96,48 @@ pub(crate) fn current() -> Option<&'static Started> {
     // the goroutine does.
     Some(unsafe { task.cast::<Started>().as_ref() })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Affinity;
+    use crate::sched::{Order, spawn, yield_now};
+    use crate::stack::in_child::{in_child, stderr};
+    use crate::wait;
+    use std::collections::BTreeSet;
+    use std::panic::Location;
+    use std::ptr;
+    use std::sync::mpsc::channel;
+
+    /// By that record a thread is told from another at the locks of channels, so two that run at once must never have
+    /// the same; and a goroutine that roams is to have that of the thread on which it is now.
+    #[test]
+    fn each_worker_has_one_record_for_all_who_have_turns_on_it() {
+        let name =
+            concat!(module_path!(), "::each_worker_has_one_record_for_all_who_have_turns_on_it");
+        // In a process of its own: once goroutines roam, stacks are trimmed less, as their tests would find.
+        let output = in_child(name, || {
+            let (tell, told) = channel();
+            for affinity in [Affinity::Home, Affinity::Roaming] {
+                for _ in 0..64 {
+                    let tell = tell.clone();
+                    let order = Order::plain(Location::caller()).with_affinity(Some(affinity));
+                    let body = move || {
+                        for _ in 0..200 {
+                            yield_now();
+                            let record = ptr::from_ref(wait::whereabouts());
+                            tell.send((wait::seat_pointer().addr(), record.addr())).unwrap();
+                        }
+                    };
+                    // SAFETY: the closure borrows nothing that ends.
+                    drop(unsafe { spawn(order, body, ()) }.unwrap());
+                }
+            }
+            drop(tell);
+            let pairs: BTreeSet<_> = told.iter().collect();
+            let workers: BTreeSet<_> = pairs.iter().map(|(worker, _)| worker).collect();
+            let records: BTreeSet<_> = pairs.iter().map(|(_, record)| record).collect();
+            assert_eq!((workers.len(), records.len()), (pairs.len(), pairs.len()), "{pairs:?}");
+        });
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}

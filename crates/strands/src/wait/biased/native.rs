@@ -170,7 +170,10 @@ mod tests {
         struct Last(Arc<BiasedLock<u32>>);
         impl Drop for Last {
             fn drop(&mut self) {
+                // The record may be another thread's by now, which would be inside of the same locks by the same word.
+                assert!(ptr::eq(whereabouts(), &NOBODY));
                 (0..3 * STREAK).for_each(|_| *self.0.lock() += 1);
+                assert!(ptr::eq(whereabouts(), &NOBODY));
             }
         }
         thread_local! {
